@@ -1,0 +1,305 @@
+"""Convolution over 2 or 3 spatial axes, channels last.
+
+    conv(x, w) == lax.conv_general_dilated(x, w, ..., dimension_numbers=("N...C", "...IO", "N...C"))
+
+Rewrites. XLA brings 3D convolutions into its own layout with transposes of whole tensors around
+them. A window that is 1 along time is a 2D convolution over n*t frames, one that is 1 along height
+and width is a 2D convolution over (t, h*w), and a single element is a matrix product: in this form
+("xla_rewrite") no transpose is left.
+
+Depthwise convolutions run on a CPU as sums of shifted products ("xla_shift", kernels/shifted.py).
+
+Derivatives. With T(x, w, dy) = <dy, conv(x, w)>, the convolution, its gradient by x and its
+gradient by w are each the derivative of T by one argument, and the derivatives of any of them are
+the other two. So the three functions below are differentiable in reverse as often as wanted.
+
+Batching. vmap of XLA's convolution over the weights gives a grouped convolution with transposes.
+Here vmap over x alone makes a larger batch, over w alone more output channels, and over both one
+call after the other.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_batching import custom_vmap
+
+from kernels import dispatch, shifted
+from kernels.materialize import materialized
+from kernels.windows import Padding, Windows
+
+# Calls under vmap that are written out one after the other on a CPU.
+_WRITTEN_OUT = 64
+
+
+def conv(
+    x: jax.Array,
+    w: jax.Array,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "VALID",
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    implementation: str | None = None,
+) -> jax.Array:
+    """Cross-correlation of x with the weights w, in the type of x.
+
+    x: [n, *spatial, c], 2 or 3 spatial axes. w: [*window, c / groups, o], same type as x.
+    stride, dilation: one integer or one for each spatial axis.
+    padding: "VALID", "SAME" or a (low, high) pair for each spatial axis; padded with zeros.
+    implementation: "xla" (definition, XLA's derivatives and batching), "xla_rewrite",
+    "xla_shift" (depthwise only) or None.
+    Returns [n, *outputs, o]. Raises ValueError where the shapes or types do not fit together.
+    """
+    if x.ndim not in (4, 5) or w.ndim != x.ndim:
+        raise ValueError(
+            f"x has shape {x.shape} and w {w.shape}: "
+            "conv takes [n, *spatial, c] and [*window, c / groups, o] with 2 or 3 spatial axes"
+        )
+    if w.shape[-2] * groups != x.shape[-1] or w.shape[-1] % groups:
+        raise ValueError(
+            f"x has {x.shape[-1]} channels, w has shape {w.shape} and groups is {groups}: "
+            "w needs c / groups inputs and a multiple of groups outputs"
+        )
+    if x.dtype != w.dtype:
+        raise ValueError(f"x is {x.dtype} and w is {w.dtype}: convert one of them")
+    windows = Windows.of(x.shape, w.shape[:-2], stride, padding, dilation)
+    problem = _Problem(windows, groups, dispatch.requested(implementation), x.shape, w.shape)
+    if problem.name == "xla":
+        return dispatch.call("conv", [_XLA], "xla", x, w, problem=problem)
+    return _conv(problem, x, w)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Problem:
+    """All that is fixed about one convolution; name: the implementation asked for."""
+
+    windows: Windows
+    groups: int
+    name: str | None
+    x_shape: tuple[int, ...]
+    w_shape: tuple[int, ...]
+
+
+def _definition(x: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
+    return _lax_conv(x, w, problem.windows, problem.groups)
+
+
+def _lax_conv(x: jax.Array, w: jax.Array, windows: Windows, groups: int) -> jax.Array:
+    letters = "DHW"[-(x.ndim - 2) :]
+    return lax.conv_general_dilated(
+        x,
+        w,
+        windows.stride,
+        windows.padding,
+        rhs_dilation=windows.dilation,
+        dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
+        feature_group_count=groups,
+    )
+
+
+def _rewritten(x: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
+    """The same convolution with as few spatial axes as possible."""
+    windows, groups = problem.windows, problem.groups
+    n, *_, c = x.shape
+    # An axis along which the window is 1 is only sampled.
+    still = [
+        k == 1 and pad == (0, 0) for k, pad in zip(windows.window, windows.padding, strict=True)
+    ]
+    step = [s if quiet else 1 for s, quiet in zip(windows.stride, still, strict=True)]
+    if max(step) > 1:
+        x = lax.slice(x, (0,) * x.ndim, x.shape, (1, *step, 1))
+        stride = tuple(1 if q else s for s, q in zip(windows.stride, still, strict=True))
+        windows = dataclasses.replace(windows, sizes=x.shape[1:-1], stride=stride)
+    outputs = (n, *windows.outputs, w.shape[-1])
+    if all(still) and groups == 1:
+        return jnp.dot(x, w.reshape(w.shape[-2:])).reshape(outputs)
+    if x.ndim == 5 and still[0]:
+        frames = x.reshape(-1, *x.shape[2:])
+        return _lax_conv(frames, w[0], _only(windows, (1, 2)), groups).reshape(outputs)
+    if x.ndim == 5 and still[1] and still[2]:
+        time = x.reshape(n, x.shape[1], -1, c)
+        flat = dataclasses.replace(_only(windows, (0, 1)), sizes=time.shape[1:3])
+        return _lax_conv(time, w[:, :, 0], flat, groups).reshape(outputs)
+    return _lax_conv(x, w, windows, groups)
+
+
+def _not_depthwise(*arrays: jax.Array, problem: _Problem) -> str | None:
+    if problem.w_shape[-2] == 1 and problem.w_shape[-1] == problem.groups > 1:
+        return None
+    return "which needs as many groups as input and output channels"
+
+
+def _only(windows: Windows, axes: tuple[int, ...]) -> Windows:
+    fields = ("sizes", "window", "stride", "padding", "dilation")
+    return Windows(**{f: tuple(getattr(windows, f)[a] for a in axes) for f in fields})
+
+
+def _rewritten_dx(dy: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
+    x = jax.ShapeDtypeStruct((dy.shape[0], *problem.x_shape[1:]), dy.dtype)
+    return jax.linear_transpose(lambda x: _rewritten(x, w, problem=problem), x)(dy)[0]
+
+
+def _rewritten_dw(x: jax.Array, dy: jax.Array, *, problem: _Problem) -> jax.Array:
+    w = jax.ShapeDtypeStruct(problem.w_shape, dy.dtype)
+    return jax.linear_transpose(lambda w: _rewritten(x, w, problem=problem), w)(dy)[0]
+
+
+def _rewritten_dw_apart(x: jax.Array, dy: jax.Array, *, problem: _Problem) -> jax.Array:
+    """The same for a CPU, where XLA transposes x for this product.
+
+    Left alone, XLA computes what produced x once more inside the transpose, element by element in
+    an order in which it is many times slower.
+    """
+    return _rewritten_dw(materialized(x), dy, problem=problem)
+
+
+def _merge(a: jax.Array) -> jax.Array:
+    return a.reshape(-1, *a.shape[2:])
+
+
+def _split(a: jax.Array, size: int) -> jax.Array:
+    return a.reshape(size, -1, *a.shape[1:])
+
+
+def _loop(
+    run: Callable[..., Any],
+    plain: Callable[..., Any],
+    size: int,
+    batched: list[bool],
+    *arrays: jax.Array,
+) -> jax.Array:
+    """vmap as `size` calls one after the other.
+
+    On a CPU they are written out: inside a loop XLA does not use its fast convolutions. Beyond 64
+    the program would become too long, and XLA's own batching takes over.
+    run has the batching rule that calls this, plain has none.
+    """
+
+    def one(parts: list[jax.Array], call: Callable[..., Any] = run) -> jax.Array:
+        queue = iter(parts)
+        return call(*(next(queue) if b else a for a, b in zip(arrays, batched, strict=True)))
+
+    def written_out(*parts: jax.Array) -> jax.Array:
+        return jnp.stack([one([part[number] for part in parts]) for number in range(size)])
+
+    def by_xla(*parts: jax.Array) -> jax.Array:
+        return jax.vmap(lambda *parts: one(list(parts), plain))(*parts)
+
+    def looped(*parts: jax.Array) -> jax.Array:
+        return lax.map(one, list(parts))
+
+    mapped = [a for a, b in zip(arrays, batched, strict=True) if b]
+    on_cpu = written_out if size <= _WRITTEN_OUT else by_xla
+    return lax.platform_dependent(*mapped, cpu=on_cpu, default=looped)
+
+
+def _many_weights(problem: _Problem, size: int, x: jax.Array, w: jax.Array) -> jax.Array:
+    """vmap over w alone: [size, *window, c, o] is one convolution with size * o outputs."""
+    wide = jnp.moveaxis(w, 0, -2)
+    y = _conv_of(dataclasses.replace(problem, w_shape=(*w.shape[1:-1], size * w.shape[-1])))(
+        x, wide.reshape(*w.shape[1:-1], -1)
+    )
+    return jnp.moveaxis(y.reshape(*y.shape[:-1], size, -1), -2, 0)
+
+
+@functools.cache
+def _conv_of(problem: _Problem) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """conv(x, w) of one problem with its batching rule."""
+
+    def plain(x: jax.Array, w: jax.Array) -> jax.Array:
+        return dispatch.call("conv", _FORWARD, problem.name, x, w, problem=problem)
+
+    run = custom_vmap(plain)
+
+    @run.def_vmap
+    def rule(size: int, batched: list[bool], x: jax.Array, w: jax.Array) -> tuple[jax.Array, bool]:
+        if not batched[1]:
+            return _split(run(_merge(x), w), size), True
+        if not batched[0] and problem.groups == 1:
+            return _many_weights(problem, size, x, w), True
+        return _loop(run, plain, size, batched, x, w), True
+
+    return run
+
+
+@functools.cache
+def _dx_of(problem: _Problem) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The gradient by x as a function of (dy, w), with its batching rule."""
+
+    def plain(dy: jax.Array, w: jax.Array) -> jax.Array:
+        return dispatch.call("conv_dx", _DX, problem.name, dy, w, problem=problem)
+
+    run = custom_vmap(plain)
+
+    @run.def_vmap
+    def rule(size: int, batched: list[bool], dy: jax.Array, w: jax.Array) -> tuple[jax.Array, bool]:
+        if not batched[1]:
+            return _split(run(_merge(dy), w), size), True
+        return _loop(run, plain, size, batched, dy, w), True
+
+    return run
+
+
+@functools.cache
+def _dw_of(problem: _Problem) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The gradient by w as a function of (x, dy), with its batching rule."""
+
+    def plain(x: jax.Array, dy: jax.Array) -> jax.Array:
+        return dispatch.call("conv_dw", _DW, problem.name, x, dy, problem=problem)
+
+    run = custom_vmap(plain)
+
+    @run.def_vmap
+    def rule(size: int, batched: list[bool], x: jax.Array, dy: jax.Array) -> tuple[jax.Array, bool]:
+        return _loop(run, plain, size, batched, x, dy), True
+
+    return run
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _conv(problem: _Problem, x: jax.Array, w: jax.Array) -> jax.Array:
+    return _conv_of(problem)(x, w)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _dx(problem: _Problem, dy: jax.Array, w: jax.Array) -> jax.Array:
+    return _dx_of(problem)(dy, w)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _dw(problem: _Problem, x: jax.Array, dy: jax.Array) -> jax.Array:
+    return _dw_of(problem)(x, dy)
+
+
+def _keep(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The forward rule of a bilinear function: both arguments are kept."""
+    return lambda problem, a, b: (function(problem, a, b), (a, b))
+
+
+_conv.defvjp(_keep(_conv), lambda p, saved, dy: (_dx(p, dy, saved[1]), _dw(p, saved[0], dy)))
+_dx.defvjp(_keep(_dx), lambda p, saved, x: (_conv(p, x, saved[1]), _dw(p, x, saved[0])))
+_dw.defvjp(_keep(_dw), lambda p, saved, w: (_dx(p, saved[1], w), _conv(p, saved[0], w)))
+
+_XLA = dispatch.Implementation("xla", _definition)
+_SHIFT = functools.partial(
+    dispatch.Implementation, "xla_shift", platforms=("cpu",), refuses=_not_depthwise
+)
+_FORWARD = (
+    _SHIFT(lambda x, w, *, problem: shifted.forward(x, w[..., 0, :], problem.windows)),
+    dispatch.Implementation("xla_rewrite", _rewritten),
+    _XLA,
+)
+_DX = (
+    _SHIFT(lambda dy, w, *, problem: shifted.gradient_x(dy, w[..., 0, :], problem.windows)),
+    dispatch.Implementation("xla_rewrite", _rewritten_dx),
+)
+_DW = (
+    _SHIFT(lambda x, dy, *, problem: shifted.gradient_w(x, dy, problem.windows)[..., None, :]),
+    dispatch.Implementation("xla_rewrite", _rewritten_dw_apart, platforms=("cpu",)),
+    dispatch.Implementation("xla_rewrite", _rewritten_dw),
+)

@@ -1,0 +1,190 @@
+"""Max-pooling with a derivative that needs neither a scatter nor atomics.
+
+    max_pool(x, window) == lax.reduce_window(x, -inf, lax.max, (1, *window, 1), ...)
+
+The forward pass keeps, beside the maximum, which element of its window it was (one byte an
+output). The backward pass is then a sum over the elements k of the window of "the gradients whose
+index is k, spread out by the stride", which XLA compiles to one fusion that reads the index and
+the gradient and writes the result once. XLA's own derivative looks for the maximum a second time
+and scatters: on two CPU cores 272 ms against 5 for 8x222x222x32, 2x2, and 204 against 5 for
+8x112x112x64, 3x3 with stride 2.
+
+Semantics. Padding never wins, not even against -inf; a window of nothing but padding is -inf and
+passes no gradient. Among equal maxima the first in row-major order takes the whole gradient, as in
+XLA's select_and_scatter. NaN counts as larger than every number: the first NaN of a window is the
+result and takes the gradient (select_and_scatter goes on comparing after a NaN, so that its choice
+depends on what follows). Where windows overlap, gradients of half-precision types are summed in
+float32, always in the same order.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.custom_batching import custom_vmap
+
+from kernels import dispatch
+from kernels.materialize import materialized
+from kernels.windows import Padding, Windows
+
+# Beyond this many elements in a window an unrolled loop over them is no longer reasonable.
+_MAX_TAPS = 128
+
+
+def max_pool(
+    x: jax.Array,
+    window: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] | None = None,
+    padding: Padding = "VALID",
+    implementation: str | None = None,
+) -> jax.Array:
+    """The maximum of each window.
+
+    x: [n, *spatial, c] with one to three spatial axes. stride: the window where None.
+    padding: "VALID", "SAME" or a (low, high) pair for each spatial axis.
+    implementation: "xla" (definition, XLA's derivative), "xla_index" or None.
+    Returns [n, *outputs, c]. Differentiable once, in reverse ("xla" as often as XLA allows).
+    Raises ValueError for a window that does not fit.
+    """
+    if not 3 <= x.ndim <= 5:
+        raise ValueError(f"x has shape {x.shape}: max_pool takes [n, *spatial, c] with 1-3 spatial")
+    windows = Windows.of(x.shape, window, window if stride is None else stride, padding)
+    name = dispatch.requested(implementation)
+    differentiable = jnp.issubdtype(x.dtype, jnp.floating)
+    many = math.prod(windows.window) > _MAX_TAPS
+    if name == "xla" or (name is None and (many or not differentiable)):
+        return dispatch.call("max_pool", [_XLA], "xla", x, windows=windows)
+    return _max_pool(windows, name, x)
+
+
+def _merging(function: Callable[..., Any]) -> Callable[..., Any]:
+    """function of arrays [n, ...] such that vmap only makes n larger."""
+    run = custom_vmap(function)
+
+    @run.def_vmap
+    def rule(size: int, batched: list[bool], *arrays: jax.Array) -> tuple[Any, Any]:
+        merged = [
+            (a if b else jnp.broadcast_to(a, (size, *a.shape))).reshape(-1, *a.shape[1 + b :])
+            for a, b in zip(arrays, batched, strict=True)
+        ]
+        results = run(*merged)
+        split = jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), results)
+        return split, jax.tree.map(lambda _: True, results)
+
+    return run
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _max_pool(windows: Windows, name: str | None, x: jax.Array) -> jax.Array:
+    return dispatch.call("max_pool", _VALUE, name, x, windows=windows)
+
+
+def _forward(
+    windows: Windows, name: str | None, x: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array]]:
+    def run(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return dispatch.call("max_pool", _VALUE_AND_INDEX, name, x, windows=windows)
+
+    y, index = _merging(run)(x)
+    return y, (index,)
+
+
+def _backward(
+    windows: Windows, name: str | None, residuals: tuple[jax.Array], dy: jax.Array
+) -> tuple[jax.Array]:
+    def run(index: jax.Array, dy: jax.Array) -> jax.Array:
+        return dispatch.call("max_pool_dx", _GRADIENT, name, index, dy, windows=windows)
+
+    return (_merging(run)(*residuals, dy),)
+
+
+_max_pool.defvjp(_forward, _backward)
+
+
+def _lowest(dtype: jnp.dtype) -> np.ndarray:
+    floating = jnp.issubdtype(dtype, jnp.floating)
+    return np.array(-np.inf if floating else jnp.iinfo(dtype).min, dtype)
+
+
+def _reduce_window(x: jax.Array, *, windows: Windows) -> jax.Array:
+    return lax.reduce_window(
+        x,
+        _lowest(x.dtype),
+        lax.max,
+        (1, *windows.window, 1),
+        (1, *windows.stride, 1),
+        ((0, 0), *windows.padding, (0, 0)),
+    )
+
+
+def _elements(x: jax.Array, windows: Windows) -> list[jax.Array]:
+    """For each element of the window the array [n, *outputs, c] of that element of all windows."""
+    padding = [(0, 0, 0), *[(low, high, 0) for low, high in windows.padding], (0, 0, 0)]
+    return list(windows.elements(lax.pad(x, _lowest(x.dtype), padding)))
+
+
+def _inside(tap: tuple[int, ...], windows: Windows) -> jax.Array:
+    """[1, *outputs, 1], whether this element of the window lies in the input, not in padding."""
+    shape = (1, *windows.outputs, 1)
+    inside = jnp.ones(shape, bool)
+    for axis, (offset, size) in enumerate(zip(tap, windows.sizes, strict=True)):
+        low, high = windows.padding[axis]
+        if low or high:
+            place = lax.broadcasted_iota(jnp.int32, shape, axis + 1) * windows.stride[axis]
+            inside &= (place >= low - offset) & (place < size + low - offset)
+    return inside
+
+
+def _value(x: jax.Array, *, windows: Windows) -> jax.Array:
+    return functools.reduce(jnp.maximum, _elements(x, windows))
+
+
+def _value_and_index(x: jax.Array, *, windows: Windows) -> tuple[jax.Array, jax.Array]:
+    count = math.prod(windows.window)
+    dtype = jnp.uint8 if count < 255 else jnp.uint16
+    nothing = jnp.iinfo(dtype).max
+    elements = _elements(x, windows)
+    y = elements[0]
+    index = jnp.zeros(y.shape, dtype)
+    if windows.padded:
+        first = next(windows.taps())
+        index = jnp.where(_inside(first, windows), index, dtype(nothing))
+    for number, (tap, element) in enumerate(zip(windows.taps(), elements, strict=True)):
+        if number == 0:
+            continue
+        better = ~(element <= y) & (y == y)  # larger, or the first NaN
+        if windows.padded:
+            better = (better | (index == nothing)) & _inside(tap, windows)
+        index = jnp.where(better, dtype(number), index)
+        y = jnp.where(better, element, y)
+    # Kept, not found again at each of the places where the backward pass looks at it.
+    index = materialized(index, lambda index: jnp.where(index < count, index, dtype(nothing)))
+    return y, index
+
+
+def _gradient(index: jax.Array, dy: jax.Array, *, windows: Windows) -> jax.Array:
+    overlap = any(k > s for k, s in zip(windows.window, windows.stride, strict=True))
+    half = dy.dtype.itemsize < 4
+    total = None
+    for number, spread in enumerate(windows.spread()):
+        part = jnp.where(index == number, dy, jnp.zeros((), dy.dtype))
+        if overlap and half:
+            part = part.astype(jnp.float32)
+        part = lax.pad(part, np.zeros((), part.dtype), [(0, 0, 0), *spread, (0, 0, 0)])
+        total = part if total is None else total + part
+    assert total is not None
+    return total.astype(dy.dtype)
+
+
+_XLA = dispatch.Implementation("xla", _reduce_window)
+# Without a derivative XLA's window reduction is as good off the CPU; there the unrolled maximum
+# takes 0.4 to 0.8 of its time.
+_VALUE = (dispatch.Implementation("xla_index", _value, platforms=("cpu",)), _XLA)
+_VALUE_AND_INDEX = (dispatch.Implementation("xla_index", _value_and_index),)
+_GRADIENT = (dispatch.Implementation("xla_index", _gradient),)
