@@ -1,0 +1,155 @@
+"""The names: one explicit table of models, one of weights.
+
+Importing this module loads no jax. A model's family is imported when it is created.
+"""
+
+import dataclasses
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from zoo.weights.spec import WeightsSpec
+
+if TYPE_CHECKING:
+    import flax.linen as nn
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """The configs of one file of `zoo.models` and the module that they configure."""
+
+    presets: Mapping[str, Any]
+    module: Callable[..., Any]
+
+
+def _cnn() -> Family:
+    from zoo.models import cnn
+
+    return Family(cnn.PRESETS, cnn.CNN)
+
+
+MODELS: Mapping[str, Callable[[], Family]] = {
+    "cnn_base": _cnn,
+    "cnn_small": _cnn,
+    "cnn_small_shift": _cnn,
+}
+
+
+# One for each file in zoo/weights/files; zoo.weights.load.publish writes a file and its record.
+WEIGHTS: Mapping[str, WeightsSpec] = {
+    "cnn_small.moving_shapes": WeightsSpec(
+        model="cnn_small",
+        classes=(
+            "disc",
+            "ring",
+            "bar",
+            "triangle",
+            "star",
+            "cross",
+            "heart",
+            "crescent",
+            "arrow",
+            "hourglass",
+        ),
+        frames=2,
+        size=64,
+        decode_size=72,
+        mean=(0.45, 0.45, 0.45),
+        std=(0.225, 0.225, 0.225),
+        licence="Apache-2.0",
+        data="moving_shapes/shapes, seed 0; clips: 2000 train, 200 val, 500 test",
+        command="python -m experiments.run --config cnn_small",
+        results={
+            "test/ece": 0.0336522724444775,
+            "test/macro_f1": 0.9819369809730073,
+            "test/top1": 0.982,
+            "test/top5": 0.998,
+            "val/top1": 0.985,
+        },
+        sha256="1ed310dc101f248560e5eccc6394d8f2fde2c15210d86ca285680ae2ff0a380e",
+    ),
+    "cnn_small_shift.moving_shapes": WeightsSpec(
+        model="cnn_small_shift",
+        classes=(
+            "right",
+            "left",
+            "down",
+            "up",
+            "grow",
+            "shrink",
+            "spin_clockwise",
+            "spin_counterclockwise",
+            "orbit_clockwise",
+            "orbit_counterclockwise",
+        ),
+        frames=8,
+        size=64,
+        decode_size=72,
+        mean=(0.45, 0.45, 0.45),
+        std=(0.225, 0.225, 0.225),
+        licence="Apache-2.0",
+        data="moving_shapes/motions, seed 0; clips: 2000 train, 200 val, 500 test",
+        command="python -m experiments.run --config cnn_small_shift",
+        results={
+            "test/ece": 0.02571942314980412,
+            "test/macro_f1": 0.9223288996486587,
+            "test/top1": 0.922,
+            "test/top5": 0.998,
+            "val/top1": 0.95,
+        },
+        sha256="2b509dfc20cee8b3bc87b00e59604c3fe3fc6f5ebca185ef62e189c0baa5ab2b",
+    ),
+}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """The names of the models that match a shell pattern such as "cnn*", sorted."""
+    return sorted(fnmatch.filter(MODELS, pattern))
+
+
+def list_weights(pattern: str = "*") -> list[str]:
+    """The names of the trained weights that match a shell pattern such as "cnn*", sorted."""
+    return sorted(fnmatch.filter(WEIGHTS, pattern))
+
+
+def create_model(
+    name: str, *, num_classes: int, dtype: str = "float32", **overrides: object
+) -> "nn.Module":
+    """The Flax module of a model, without parameters.
+
+    Args:
+      name: one of `list_models()`.
+      num_classes: units of the last layer; 0 leaves it out, and the model returns features.
+      dtype: what it computes in, "float32" or "bfloat16". Parameters and logits are float32.
+      **overrides: fields of the model's config to change, such as hidden=256.
+
+    Returns:
+      A module: `module.init(key, clips)` gives variables, `module.apply(variables, clips)` logits.
+
+    Raises:
+      ValueError: an unknown name, field or dtype (the message names the nearest known one).
+    """
+    require_name("model", name, MODELS)
+    require_name("dtype", dtype, ("float32", "bfloat16"))
+    if num_classes < 0:
+        raise ValueError(f"num_classes is {num_classes}; give 0 for features or at least 1")
+    import jax.numpy as jnp
+
+    family = MODELS[name]()
+    config = family.presets[name]
+    fields = [field.name for field in dataclasses.fields(config)]
+    for field in overrides:
+        require_name(f"field of {type(config).__name__}", field, fields)
+    config = dataclasses.replace(config, **overrides)
+    return family.module(config=config, num_classes=num_classes, dtype=jnp.dtype(dtype))
+
+
+def require_name(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raises ValueError, naming the nearest known name, where `name` is not one of them."""
+    known = list(known)
+    if name in known:
+        return
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"there is {', '.join(known) or 'none'}"
+    raise ValueError(f"unknown {kind} {name!r}; {hint}")

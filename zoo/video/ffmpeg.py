@@ -1,0 +1,391 @@
+"""One ffmpeg process: started without a shell, bounded in time and output, never left behind.
+
+Untrusted input. A file is opened here and handed over as an open descriptor, bytes as an anonymous
+file in memory; ffmpeg may use no protocol but that descriptor and no demuxer outside CONTAINERS.
+A playlist or a reference inside a container can therefore open neither another file nor a socket.
+
+No orphan. The child has its own process group, so that Ctrl-C reaches only the parent, which kills
+it on every way out of `Job.run`. If the parent itself is killed, the child's next write to one of
+its pipes fails and it exits; a limit on its processor time bounds what precedes that write.
+"""
+
+import contextlib
+import errno
+import fcntl
+import functools
+import math
+import os
+import pathlib
+import selectors
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from zoo.video.errors import NotAVideo, VideoError, VideoTimeout
+
+Source = str | os.PathLike | bytes
+
+# Demuxers of real containers and raw streams. Left out: everything that names other files
+# (playlists, concat, image patterns), devices, and text formats that are rendered to pictures.
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,flv,live_flv,asf,asf_o,mpeg,mpegts,mpegvideo,"
+    "ogg,nut,mxf,gxf,ivf,apng,webp_anim,h261,h263,h264,hevc,vvc,av1,obu,m4v,mjpeg,"
+    "mjpeg_2000,yuv4mpegpipe,rm,nsv,nuv,wtv,dv,swf,vc1,vc1test,dirac,cavsvideo,avs2,avs3,amv,"
+    "roq,bink,smk,flic,fits,dxa,4xm,kux"
+)
+
+# Frames of more pixels than 8K (7680 x 4320) twice over are refused before they are allocated.
+MAX_PIXELS = 2**26
+# Text kept of what ffmpeg says: this much of its beginning, and again of its end.
+_LOG_BYTES = 2**22
+_PIPE_BYTES = 2**20
+_READ_BYTES = 2**20
+_PAUSE = 0.0015
+
+
+@functools.cache
+def executable() -> str:
+    """Path of ffmpeg: $IMAGEIO_FFMPEG_EXE, else the one bundled with imageio-ffmpeg."""
+    if path := os.environ.get("IMAGEIO_FFMPEG_EXE"):
+        return path
+    import imageio_ffmpeg
+
+    # get_ffmpeg_exe() starts ffmpeg once to test it, which costs more than reading a clip.
+    folder = pathlib.Path(imageio_ffmpeg.__file__ or "").parent / "binaries"
+    bundled = sorted(folder.glob("ffmpeg-*"))
+    return str(bundled[0]) if len(bundled) == 1 else imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def display_name(source: Source, name: str | None = None) -> str:
+    """What errors call a source: `name`, else its path, else its size in bytes."""
+    if name is not None:
+        return name
+    return f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)
+
+
+def input_options(descriptor: int) -> list[str]:
+    """Options that make `descriptor` the only thing an input may read, ending with -i."""
+    return [
+        *("-protocol_whitelist", "fd", "-format_whitelist", CONTAINERS),
+        *("-max_pixels", str(MAX_PIXELS), "-fd", str(descriptor), "-i", "fd:"),
+    ]
+
+
+class OutputTooLarge(Exception):
+    """A sink received more than its limit."""
+
+
+class End:
+    """One end of a pipe, or an open file, that is closed exactly once.
+
+    Closing a number twice could close what another thread opened in between.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._open = True
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            os.close(self.number)
+
+
+class Sink:
+    """What ffmpeg writes to one of its output pipes, at most `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.data = bytearray()
+        self.overflowed = False
+        self.ours, self.childs = _pipe()
+        _enlarge(self.ours.number)
+
+    def read(self) -> bool:
+        """Takes what is there; False at the end of the stream."""
+        piece = os.read(self.ours.number, _READ_BYTES)
+        self.data += piece
+        self.overflowed = len(self.data) > self.limit
+        return bool(piece)
+
+
+class Feed:
+    """Bytes that ffmpeg reads from one of its input pipes."""
+
+    def __init__(self, pieces: Sequence[memoryview]) -> None:
+        self.pieces = [piece for piece in pieces if len(piece)]
+        self.childs, self.ours = _pipe()
+        _enlarge(self.ours.number)
+        os.set_blocking(self.ours.number, False)
+
+    def write(self) -> bool:
+        """Gives what fits; False when all is given, or when ffmpeg stopped reading."""
+        while self.pieces:
+            try:
+                written = os.write(self.ours.number, self.pieces[0])
+            except BlockingIOError:
+                return True
+            except BrokenPipeError:
+                return False
+            if written < len(self.pieces[0]):
+                self.pieces[0] = self.pieces[0][written:]
+            else:
+                self.pieces.pop(0)
+        return False
+
+
+class Result:
+    """A file without a name, for what ffmpeg must be able to seek in while writing."""
+
+    def __init__(self) -> None:
+        self.file = End(_anonymous_file(b""))
+
+    @property
+    def options(self) -> list[str]:
+        """The output of ffmpeg's command line."""
+        return ["-fd", str(self.file.number), "fd:"]
+
+    def read(self) -> bytes:
+        """All of it, after the run."""
+        with open(self.file.number, "rb", closefd=False) as file:
+            file.seek(0)
+            return file.read()
+
+
+class Job:
+    """The descriptors of one ffmpeg process, its run and its log; a context manager."""
+
+    def __init__(self) -> None:
+        self._files = contextlib.ExitStack()
+        self._inherited: list[int] = []
+        self._sinks: list[Sink] = []
+        self._feeds: list[Feed] = []
+        self.log = ""
+        self.returncode = 0
+
+    def __enter__(self) -> "Job":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._files.close()
+
+    def open(self, source: Source, name: str) -> int:
+        """Opens a file or bytes for reading and returns the descriptor's number.
+
+        Raises:
+          FileNotFoundError, PermissionError: as `open` does.
+          NotAVideo: empty, or not a regular file.
+        """
+        if isinstance(source, bytes):
+            if not source:
+                raise NotAVideo(name, "it is empty")
+            descriptor = _anonymous_file(source)
+        else:
+            # Without O_NONBLOCK, a named pipe without a writer would hang right here.
+            descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        self._files.callback(End(descriptor).close)
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise NotAVideo(name, "it is a folder")
+        if not stat.S_ISREG(status.st_mode):
+            raise NotAVideo(name, "it is not a regular file")
+        if status.st_size == 0:
+            raise NotAVideo(name, "it is empty")
+        self._inherited.append(descriptor)
+        return descriptor
+
+    def sink(self, limit: int) -> Sink:
+        """A new output pipe; give ffmpeg `pipe:{sink.childs.number}`."""
+        sink = Sink(limit)
+        self._sinks.append(sink)
+        self._own(sink)
+        return sink
+
+    def feed(self, pieces: Sequence[memoryview]) -> Feed:
+        """A new input pipe for raw frames of our own; give ffmpeg `pipe:{feed.childs.number}`."""
+        feed = Feed(pieces)
+        self._feeds.append(feed)
+        self._own(feed)
+        return feed
+
+    def result(self) -> Result:
+        """A new output file; give ffmpeg `*result.options`."""
+        result = Result()
+        self._files.callback(result.file.close)
+        self._inherited.append(result.file.number)
+        return result
+
+    def _own(self, pipe: "Sink | Feed") -> None:
+        self._files.callback(pipe.ours.close)
+        self._files.callback(pipe.childs.close)
+        self._inherited.append(pipe.childs.number)
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        name: str,
+        timeout: float,
+        shorten: Callable[[bytes], bytes | None] | None = None,
+    ) -> None:
+        """Runs ffmpeg to its end; afterwards the sinks hold its output and `log` its messages.
+
+        Args:
+          arguments: without the program's name.
+          name: what errors call the video.
+          timeout: seconds.
+          shorten: what to keep of a line of the log; None drops it.
+
+        Raises:
+          VideoTimeout: `timeout` seconds passed; the process is dead.
+          VideoError: something else killed the process.
+          OutputTooLarge: a sink overflowed; the process is dead.
+        """
+        deadline = time.monotonic() + timeout
+        # Processor time may exceed wall time (several threads): a bound on an orphan, not on us.
+        limit = ["-timelimit", str(math.ceil(timeout) * max(os.cpu_count() or 1, 2) + 1)]
+        command = [executable(), "-hide_banner", "-nostdin", "-nostats", *limit, *arguments]
+        environment = {k: v for k, v in os.environ.items() if k not in _UNWANTED}
+        log, log_writer = _pipe()
+        self._files.callback(log.close)
+        self._files.callback(log_writer.close)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log_writer.number,
+            pass_fds=self._inherited,
+            env=environment,
+            process_group=0,
+        )
+        try:
+            log_writer.close()
+            for pipe in (*self._sinks, *self._feeds):
+                pipe.childs.close()
+            self._exchange(log, name, timeout, deadline, shorten)
+            self.returncode = process.wait(max(deadline - time.monotonic(), 1.0))
+        except subprocess.TimeoutExpired:
+            raise VideoTimeout(name, f"ffmpeg did not end within {timeout:g} s") from None
+        finally:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        if self.returncode == -signal.SIGXCPU:
+            raise VideoTimeout(name, f"it took more than {limit[1]} s of processor time")
+        if self.returncode < 0:
+            reason = f"ffmpeg was killed by signal {-self.returncode}"
+            raise VideoError(name, reason, "free some memory, and try it again")
+
+    def _exchange(
+        self,
+        log: End,
+        name: str,
+        timeout: float,
+        deadline: float,
+        shorten: Callable[[bytes], bytes | None] | None,
+    ) -> None:
+        """Moves bytes until every pipe is at its end."""
+        text = _Text(shorten)
+        with selectors.DefaultSelector() as selector:
+            selector.register(log.number, selectors.EVENT_READ)
+            for sink in self._sinks:
+                selector.register(sink.ours.number, selectors.EVENT_READ, sink)
+            for feed in self._feeds:
+                selector.register(feed.ours.number, selectors.EVENT_WRITE, feed)
+            while selector.get_map():
+                ready = selector.select(max(deadline - time.monotonic(), 0.0))
+                if time.monotonic() >= deadline:
+                    raise VideoTimeout(name, f"reading or writing it took more than {timeout:g} s")
+                for key, _ in ready:
+                    pipe = key.data
+                    if isinstance(pipe, Sink):
+                        more = pipe.read()
+                        if pipe.overflowed:
+                            raise OutputTooLarge
+                    elif isinstance(pipe, Feed):
+                        more = pipe.write()
+                    else:
+                        more = text.take(os.read(log.number, _READ_BYTES))
+                    if not more:
+                        selector.unregister(key.fd)
+                        if isinstance(pipe, Feed):
+                            pipe.ours.close()  # The end of the file, for ffmpeg.
+                # ffmpeg writes in small pieces: to wait a little is to read fewer, larger ones.
+                time.sleep(_PAUSE)
+        self.log = text.decode()
+
+
+class _Text:
+    """The beginning and the end of a text that may be long, optionally only a part of its lines."""
+
+    def __init__(self, shorten: Callable[[bytes], bytes | None] | None) -> None:
+        self._shorten = shorten
+        self._head, self._tail, self._line = bytearray(), bytearray(), b""
+
+    def take(self, piece: bytes) -> bool:
+        """Adds a piece; False at the end of the stream."""
+        more = bool(piece)
+        if self._shorten is not None:
+            *lines, self._line = (self._line + piece).split(b"\n")
+            self._line = self._line[-_LOG_BYTES:]
+            short = [self._shorten(line) for line in lines]
+            piece = b"".join(line + b"\n" for line in short if line is not None)
+        room = _LOG_BYTES - len(self._head)
+        self._head += piece[:room]
+        self._tail += piece[room:]
+        del self._tail[:-_LOG_BYTES]
+        return more
+
+    def decode(self) -> str:
+        return (self._head + self._tail).decode("utf-8", "replace")
+
+
+# FFREPORT makes ffmpeg write a report file, the others colour its messages.
+_UNWANTED = {"FFREPORT", "AV_LOG_FORCE_COLOR", "AV_LOG_FORCE_256COLOR"}
+
+
+def _pipe() -> tuple[End, End]:
+    reader, writer = os.pipe()
+    return End(reader), End(writer)
+
+
+def _enlarge(descriptor: int) -> None:
+    """Asks for a larger pipe, so that the processes switch less often; a refusal is harmless."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def _anonymous_file(content: bytes) -> int:
+    """A descriptor of a file without a name that holds `content`, positioned at its start."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("video", os.MFD_CLOEXEC)
+    else:
+        descriptor, path = tempfile.mkstemp()
+        pathlib.Path(path).unlink()
+    view = memoryview(content)
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def disk_error(name: str, error: OSError) -> VideoError | OSError:
+    """A full disk as a VideoError, any other OSError as it is."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return VideoError(name, "the disk is full", "free some space and write it again")
+    return error

@@ -1,0 +1,1 @@
+"""Trained weights: their records, their files and how to load them."""

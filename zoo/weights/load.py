@@ -1,0 +1,216 @@
+"""Weight files: safetensors of a model's variables, written, checked and loaded.
+
+A file holds every array under its path in the variables ("params/conv1/kernel") and one metadata
+entry, "zoo", with JSON: for shipped files their `WeightsSpec`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from zoo import registry
+from zoo.weights.spec import WeightsSpec, card
+
+if TYPE_CHECKING:
+    import flax.linen as nn
+
+FILES = pathlib.Path(__file__).parent / "files"
+_METADATA = "zoo"
+
+
+class WeightsError(ValueError):
+    """A weight file that is absent, damaged or does not fit its model."""
+
+
+class Pretrained(NamedTuple):
+    """A model with trained variables; `model.apply(variables, clips)` gives logits."""
+
+    model: "nn.Module"
+    variables: dict[str, Any]
+    spec: WeightsSpec
+
+
+def save(path: str | os.PathLike, variables: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
+    """Writes nested dicts of arrays to a safetensors file; a reader never sees half of it.
+
+    Args:
+      path: file to write or replace.
+      variables: {"params": ..., ...}; the arrays keep their dtype (floats of 16 bits or more,
+        integers, booleans).
+      metadata: plain values for JSON.
+
+    Returns:
+      The file's sha256, the same for the same arguments.
+
+    Raises:
+      WeightsError: an array is of a dtype that numpy does not have itself, such as bfloat16.
+    """
+    return _write(pathlib.Path(path), variables, json.dumps(metadata, sort_keys=True))
+
+
+def read(
+    path: str | os.PathLike, sha256: str | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The variables (numpy arrays) and the metadata of a file that `save` wrote.
+
+    Raises:
+      WeightsError: the file is absent, is not safetensors, or has another digest than `sha256`.
+    """
+    variables, metadata = _read(pathlib.Path(path), sha256)
+    return variables, json.loads(metadata)
+
+
+def publish(
+    name: str, variables: Mapping[str, Any], spec: WeightsSpec, folder: pathlib.Path | None = None
+) -> WeightsSpec:
+    """Writes NAME.safetensors and its card NAME.md, by default to where the package keeps them.
+
+    Returns:
+      The record with the digest filled in, for `registry.WEIGHTS`: its repr is its source.
+
+    Raises:
+      WeightsError: the variables do not fit the model that the record names.
+    """
+    _require_fit(name, variables, spec)
+    folder = folder or FILES
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.safetensors"
+    digest = _write(path, variables, spec.to_json())
+    spec = dataclasses.replace(spec, sha256=digest)
+    text = card(name, spec, _size(variables), path.stat().st_size)
+    path.with_suffix(".md").write_text(text, "utf-8")
+    return spec
+
+
+def load_pretrained(
+    name: str, *, num_classes: int | None = None, dtype: str = "float32"
+) -> Pretrained:
+    """A model with its trained weights, from the files inside the package.
+
+    Args:
+      name: one of `zoo.list_weights()`.
+      num_classes: None for the classes that it was trained on, 0 for features without the last
+        layer.
+      dtype: what the model computes in.
+
+    Raises:
+      ValueError: an unknown name (the message names the nearest), or another num_classes.
+      WeightsError: the file is absent or damaged, or does not fit the model.
+    """
+    registry.require_name("weights", name, registry.WEIGHTS)
+    spec = registry.WEIGHTS[name]
+    if num_classes not in (None, 0, len(spec.classes)):
+        raise ValueError(
+            f"{name} has {len(spec.classes)} classes, not {num_classes}; give 0 for its features "
+            "and train a new last layer on them"
+        )
+    variables, stored = _read(FILES / f"{name}.safetensors", spec.sha256)
+    if stored != spec.to_json():
+        raise WeightsError(
+            f"{name}: the record in the file differs from the one in zoo.registry.WEIGHTS; "
+            "publish the file again"
+        )
+    _require_fit(name, variables, spec)
+    if num_classes == 0:
+        variables["params"].pop("head")
+    classes = len(spec.classes) if num_classes is None else num_classes
+    model = registry.create_model(spec.model, num_classes=classes, dtype=dtype, **spec.overrides)
+    return Pretrained(model, variables, spec)
+
+
+def _write(path: pathlib.Path, variables: Mapping[str, Any], metadata: str) -> str:
+    import numpy as np
+    import safetensors.numpy
+
+    arrays = {key: np.ascontiguousarray(value) for key, value in _flatten(variables).items()}
+    for key, value in arrays.items():
+        if value.dtype.kind not in "fiub":
+            raise WeightsError(f"{path}: {key} is {value.dtype}; convert it to float32 to save it")
+    content = safetensors.numpy.save(arrays, {_METADATA: metadata})
+    # Written beside its final name and renamed, so that a killed process leaves no half file.
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read(path: pathlib.Path, sha256: str | None) -> tuple[dict[str, Any], str]:
+    import safetensors
+    import safetensors.numpy
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: the weight file cannot be read ({error.strerror}); install the package again"
+        ) from error
+    digest = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and digest != sha256:
+        raise WeightsError(
+            f"{path}: the sha256 is {digest}, not {sha256} as recorded; the file is damaged or "
+            "was replaced, so install the package again"
+        )
+    try:
+        arrays = safetensors.numpy.load(content)
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length])
+        metadata = header["__metadata__"][_METADATA]
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise WeightsError(
+            f"{path}: not a weight file of this project ({error}); give one that zoo.save_weights "
+            "wrote"
+        ) from error
+    variables: dict[str, Any] = {}
+    for key, value in arrays.items():
+        *parents, last = key.split("/")
+        place = variables
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return variables, metadata
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    result = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            result |= _flatten(value, f"{prefix}{key}/")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result
+
+
+def _require_fit(name: str, variables: Mapping[str, Any], spec: WeightsSpec) -> None:
+    """Raises WeightsError that lists every array that is missing, unknown or of another shape."""
+    import jax
+    import jax.numpy as jnp
+
+    classes = len(spec.classes)
+    model = registry.create_model(spec.model, num_classes=classes, **spec.overrides)
+    shape = (1, spec.frames, spec.size, spec.size, spec.channels)
+    clips = jax.ShapeDtypeStruct(shape, jnp.float32)
+    wanted = _flatten(jax.eval_shape(model.init, jax.random.key(0), clips))
+    given = _flatten(variables)
+    problems = [f"{key} is missing" for key in sorted(wanted.keys() - given.keys())]
+    problems += [f"{key} is unknown" for key in sorted(given.keys() - wanted.keys())]
+    problems += [
+        f"{key} is {given[key].shape}, not {wanted[key].shape}"
+        for key in sorted(wanted.keys() & given.keys())
+        if given[key].shape != wanted[key].shape
+    ]
+    if problems:
+        raise WeightsError(f"{name}: the weights do not fit {spec.model}: {'; '.join(problems)}")
+
+
+def _size(variables: Mapping[str, Any]) -> int:
+    return sum(value.size for value in _flatten(variables).values())
