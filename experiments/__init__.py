@@ -1,0 +1,1 @@
+"""Training, evaluation and search on top of the zoo."""

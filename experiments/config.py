@@ -1,0 +1,286 @@
+"""What an experiment is: frozen dataclasses of plain values, and nothing else.
+
+Every value is a number, a string, a boolean or a tuple of them, so that a configuration can be
+written to JSON, compared, hashed and changed from the command line. Choices are checked when a
+configuration is made: a wrong value is an error before any work starts.
+"""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from zoo.video.policy import Augmentation
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A name or value of a configuration that cannot be used; the message says what to do."""
+
+
+def nearest(name: str, known: Iterable[str], what: str) -> ConfigError:
+    """The error for a name that does not exist, naming the one that was probably meant."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}."
+    return ConfigError(f"There is no {what} {name!r}; {hint}")
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which network is trained."""
+
+    name: str = "cnn_small"
+    """A name of `python -m zoo list`."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the computation; parameters and the loss stay in float32."""
+    dropout: float = 0.0
+    """Probability that a feature before the last layer is set to zero in training."""
+    activation: Literal["relu", "sigmoid"] = "relu"
+    """Non-linearity of the network."""
+    pretrained: str = ""
+    """Start from these weights, e.g. `cnn_small.moving_shapes`; the last layer is new if the
+    classes differ. Empty: random initialisation."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which clips are seen, and how they are read."""
+
+    dataset: str = "moving_shapes"
+    """`moving_shapes`, `video_folder`, or `tfds:NAME` for a TFDS video set like `tfds:ucf101`."""
+    task: Literal["shapes", "motions"] = "shapes"
+    """What is labelled in `moving_shapes`: what moves, or how it moves."""
+    root: str = ""
+    """For `video_folder`: a folder ROOT/{train,val,test}/CLASS/*, ROOT/CLASS/*, or a CSV file with
+    path,label[,start,end]. For `tfds:NAME`: the TFDS data directory."""
+    frames: int = 8
+    """Frames of a clip that the model sees."""
+    sampling: Literal["segments", "uniform", "dense"] = "segments"
+    """Which frames training sees. `segments`: a random one from each of equal parts of the clip
+    (TSN); `uniform`: the middle one of each; `dense`: consecutive ones, `stride` apart."""
+    stride: int = 2
+    """Distance in frames for dense sampling."""
+    size: int = 64
+    """Height and width that the model sees, in pixels."""
+    decode_size: int = 72
+    """Height and width to which frames are decoded; training crops `size` out of it."""
+    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    """How a frame of another shape becomes square."""
+    short_side: int = 0
+    """Short side in pixels to which clips are shrunk when shards are prepared; 0: `decode_size`."""
+    keyframe_interval: int = 8
+    """Frames between key frames in the prepared shards: short is quick to enter, long is small."""
+    crf: int = 20
+    """H.264 quality of the prepared shards, 0 (lossless) to 51."""
+    train_clips: int = 1000
+    """Size of the training split of `moving_shapes`."""
+    val_clips: int = 200
+    """Size of the validation split of `moving_shapes`."""
+    test_clips: int = 400
+    """Size of the test split of `moving_shapes`."""
+    val_fraction: float = 0.15
+    """Share of the training clips that becomes the validation split where the data has none."""
+    test_fraction: float = 0.15
+    """Share of the training clips that becomes the test split where the data has none."""
+    max_broken: float = 0.1
+    """Largest share of broken files that is tolerated; more is an error before training starts."""
+    seed: int = 0
+    """Seed of the generated clips and of the splits."""
+    workers: int = 0
+    """Decoding processes of Python; 0: threads, each with an ffmpeg process of its own."""
+    threads: int = 2
+    """ffmpeg processes that decode at the same time (in each worker)."""
+    memory: int = 512
+    """Megabytes: a split whose decoded frames take no more is decoded once and then kept."""
+    timeout: float = 120.0
+    """Seconds without a batch after which the input pipeline is declared dead."""
+
+    def __post_init__(self) -> None:
+        known = ("moving_shapes", "video_folder")
+        if self.dataset not in known and not self.dataset.startswith("tfds:"):
+            raise nearest(self.dataset, (*known, "tfds:NAME"), "dataset")
+        for name in ("frames", "stride", "size", "decode_size", "threads", "keyframe_interval"):
+            _check(
+                getattr(self, name) >= 1, f"data.{name} is {getattr(self, name)}: set 1 or more."
+            )
+        for name in ("train_clips", "val_clips", "test_clips"):
+            _check(
+                getattr(self, name) >= 1, f"data.{name} is {getattr(self, name)}: set 1 or more."
+            )
+        for name in ("val_fraction", "test_fraction", "max_broken"):
+            value = getattr(self, name)
+            _check(0 <= value < 1, f"data.{name} is {value}: set a share from 0 to below 1.")
+        _check(
+            self.decode_size >= self.size,
+            f"data.decode_size {self.decode_size} is smaller than data.size {self.size}: crops of "
+            f"{self.size} need frames at least as large.",
+        )
+        for name in ("workers", "memory"):
+            _check(
+                getattr(self, name) >= 0, f"data.{name} is {getattr(self, name)}: set 0 or more."
+            )
+        _check(self.timeout > 0, f"data.timeout is {self.timeout}: set seconds above 0.")
+        _check(0 <= self.crf <= 51, f"data.crf is {self.crf}: H.264 knows 0 to 51.")
+
+
+@dataclass(frozen=True)
+class Optim:
+    """How parameters are updated."""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """`adam` (with L2 in the gradient if weight decay is set), `adamw` (decoupled), or `sgd`
+    with Nesterov momentum 0.9."""
+    learning_rate: float = 1e-3
+    """Peak learning rate."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate after the warm-up: as it is, or falling to zero along a half cosine."""
+    warmup_epochs: float = 0.0
+    """Epochs over which the learning rate rises from zero."""
+    weight_decay: float = 0.0
+    """Weight decay of kernels; biases and scales are never decayed."""
+    clip_norm: float = 0.0
+    """Largest global norm of the gradient; 0: not clipped."""
+    label_smoothing: float = 0.0
+    """Share of the target spread evenly over all classes."""
+    ema_decay: float = 0.0
+    """Decay of the moving average of the parameters that is evaluated; 0: none."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged before one update."""
+
+    def __post_init__(self) -> None:
+        _check(
+            self.learning_rate > 0,
+            f"optim.learning_rate is {self.learning_rate}: set a number above 0.",
+        )
+        for name in ("label_smoothing", "ema_decay"):
+            value = getattr(self, name)
+            _check(0 <= value < 1, f"optim.{name} is {value}: set a number from 0 to below 1.")
+        for name in ("warmup_epochs", "weight_decay", "clip_norm"):
+            value = getattr(self, name)
+            _check(value >= 0, f"optim.{name} is {value}: set 0 or more.")
+        _check(self.accumulate >= 1, f"optim.accumulate is {self.accumulate}: set 1 or more.")
+
+
+@dataclass(frozen=True)
+class Eval:
+    """How validation and test look at a clip."""
+
+    batch_size: int = 32
+    """Clips in one evaluation batch."""
+    views: int = 2
+    """Temporal views of the test; their probabilities are averaged. Validation uses one."""
+    crops: int = 1
+    """Spatial crops of the test: 1 (centre) or 3 (left, centre, right). Validation uses one."""
+
+    def __post_init__(self) -> None:
+        _check(self.batch_size >= 1, f"eval.batch_size is {self.batch_size}: set 1 or more.")
+        _check(self.views >= 1, f"eval.views is {self.views}: set 1 or more.")
+        _check(self.crops in (1, 3), f"eval.crops is {self.crops}: set 1 or 3.")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment."""
+
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    augment: Augmentation = field(default_factory=Augmentation)
+    optim: Optim = field(default_factory=Optim)
+    eval: Eval = field(default_factory=Eval)
+    epochs: int = 10
+    """Passes over the training split."""
+    batch_size: int = 32
+    """Clips in one training batch."""
+    seed: int = 0
+    """Seed of the initial parameters, the order of the clips and the augmentation."""
+    checkpoint_steps: int = 500
+    """Steps between checkpoints within an epoch; every epoch also ends with one."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "checkpoint_steps"):
+            _check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: set 1 or more.")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as nested dicts of plain values, for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(values: Mapping[str, Any], kind: type[T] = Config, where: str = "") -> T:
+    """The configuration that `to_dict` wrote.
+
+    Missing fields keep their defaults.
+
+    Raises:
+        ConfigError: an unknown field, answered with the nearest known one, or a bad value.
+    """
+    hints = typing.get_type_hints(kind)
+    known: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in hints:
+            raise nearest(where + name, (where + known for known in hints), "field")
+        known[name] = _value(value, hints[name], where + name)
+    try:
+        return kind(**known)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _value(value: Any, hint: Any, where: str) -> Any:
+    """`value` read from JSON as the type of the field `where`."""
+    origin = typing.get_origin(hint)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} is {value!r}: write its fields as an object.")
+        return from_dict(value, typing.cast(type, hint), where + ".")
+    if origin is Literal:
+        if value not in typing.get_args(hint):
+            raise nearest(str(value), map(str, typing.get_args(hint)), f"value of {where}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        options = typing.get_args(hint)
+        if value is None and type(None) in options:
+            return None
+        return _value(value, next(o for o in options if o is not type(None)), where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{where} is {value!r}: write a list.")
+        inner = typing.get_args(hint)
+        inner = (inner[0],) * len(value) if inner[-1] is Ellipsis else inner
+        if len(inner) != len(value):
+            raise ConfigError(f"{where} has {len(value)} values: {len(inner)} are needed.")
+        return tuple(_value(v, h, where) for v, h in zip(value, inner, strict=True))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, bool) != (hint is bool) or not isinstance(value, hint):
+        raise ConfigError(f"{where} is {value!r}: a value of type {hint.__name__} is needed.")
+    return value
+
+
+def dumps(config: Config) -> str:
+    """A configuration as the text of a JSON file."""
+    return json.dumps(to_dict(config), indent=2) + "\n"
+
+
+def differences(one: Config, other: Config) -> list[str]:
+    """Names of the fields, with dots, in which two configurations differ."""
+
+    def walk(a: Any, b: Any, prefix: str) -> list[str]:
+        if isinstance(a, dict):
+            return [n for k in a for n in walk(a[k], b[k], f"{prefix}.{k}" if prefix else k)]
+        return [] if a == b else [prefix]
+
+    return walk(to_dict(one), to_dict(other), "")

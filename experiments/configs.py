@@ -1,0 +1,95 @@
+"""The experiments that have a name. Each says its command's time and result, as measured."""
+
+import dataclasses
+import json
+import pathlib
+
+from experiments.config import Config, ConfigError, Data, Eval, Model, Optim, from_dict, nearest
+from zoo.video.policy import Augmentation
+
+# Light augmentation. Mirroring swaps left and right, so motions are not mirrored.
+_STILL = Augmentation(
+    crop="random", horizontal_flip=0.5, brightness=0.1, contrast=0.1, saturation=0.1
+)
+_MOVING = dataclasses.replace(_STILL, horizontal_flip=0.0)
+_SHAPES = Data(task="shapes", frames=2, train_clips=2000, val_clips=200, test_clips=500)
+_MOTIONS = Data(
+    task="motions", frames=8, sampling="uniform", train_clips=2000, val_clips=200, test_clips=500
+)
+_COSINE = Optim(schedule="cosine", ema_decay=0.99)
+
+CONFIGS: dict[str, Config] = {
+    # Which of ten shapes moves. Any frame shows it, so two of each clip train it; the test sees
+    # eight. Batches of 16: the first updates are the slow ones, and there are more of them.
+    "cnn_small": Config(
+        data=_SHAPES, augment=_STILL, optim=_COSINE, eval=Eval(views=4), batch_size=16
+    ),
+    # How a shape moves. No single frame shows it, and a network that averages frames cannot tell
+    # a motion from its reverse.
+    "cnn_small_motions": Config(
+        data=_MOTIONS, augment=_MOVING, optim=_COSINE, eval=Eval(views=1), epochs=6, batch_size=16
+    ),
+    # The same cost with temporal shift sees the motion.
+    "cnn_small_shift": Config(
+        model=Model(name="cnn_small_shift"),
+        data=_MOTIONS,
+        augment=_MOVING,
+        optim=_COSINE,
+        eval=Eval(views=1),
+        epochs=6,
+        batch_size=16,
+    ),
+    # The text's network to the letter: 224x224, Adam 1e-3, batches of 32, 10 epochs.
+    "cnn_base": Config(
+        model=Model(name="cnn_base"),
+        data=Data(frames=1, size=224, decode_size=224),
+        eval=Eval(views=4),
+    ),
+    # The user's own clips: --data.root FOLDER_OR_CSV.
+    "video_folder": Config(
+        model=Model(name="cnn_small_shift", dropout=0.5),
+        data=Data(dataset="video_folder", frames=8, short_side=96),
+        augment=Augmentation(
+            crop="resized",
+            crop_scale=(0.5, 1.0),
+            horizontal_flip=0.5,
+            brightness=0.2,
+            contrast=0.2,
+            saturation=0.2,
+        ),
+        optim=Optim(schedule="cosine", label_smoothing=0.1),
+        eval=Eval(views=2, crops=1),
+        epochs=30,
+    ),
+}
+
+
+def load(name: str) -> Config:
+    """The configuration called `name`, or the one in the JSON file of that path.
+
+    Raises:
+        ConfigError: there is no such name (answered with the nearest one) or the file is wrong.
+    """
+    if name in CONFIGS:
+        return CONFIGS[name]
+    path = pathlib.Path(name)
+    if path.suffix != ".json":
+        raise nearest(name, CONFIGS, "config")
+    try:
+        return from_dict(json.loads(path.read_text("utf-8")))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{name} cannot be read as a configuration: {error}.") from error
+
+
+def describe() -> str:
+    """One line per configuration, for `--list`."""
+    width = max(map(len, CONFIGS))
+    lines = []
+    for name, config in CONFIGS.items():
+        d = config.data
+        what = f"{d.dataset}/{d.task}" if d.dataset == "moving_shapes" else d.dataset
+        lines.append(
+            f"{name:{width}}  {config.model.name} on {what}, {d.frames} frames of "
+            f"{d.size}x{d.size}, {config.epochs} epochs"
+        )
+    return "\n".join(lines)

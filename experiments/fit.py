@@ -1,0 +1,349 @@
+"""The training run: data, epochs, validation, checkpoints, test and report, top to bottom."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+import zoo
+from experiments import data, examples, metrics, report, train
+from experiments.checkpoint import Checkpoints
+from experiments.config import Config, ConfigError
+from experiments.progress import Progress
+from experiments.runlog import RunLog, Stages
+
+ShouldStop = Callable[[], bool]
+Say = Callable[[str], None]
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is not a number; the message names the step and the clips of the batch."""
+
+
+class Interrupted(RuntimeError):
+    """The run was asked to stop. What can be continued is saved."""
+
+
+@dataclass
+class Position:
+    """Where a run is: all that a checkpoint keeps beside the arrays. Plain values, for JSON."""
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    loss_sum: float = 0.0
+    top1_sum: float = 0.0
+    best_epoch: int = -1
+    best_top1: float = -1.0
+    best_loss: float = float("inf")
+    seconds: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
+    log_size: int = 0
+    input: dict[str, Any] = field(default_factory=dict)
+
+
+def fit(
+    config: Config,
+    prepared: data.Prepared,
+    run_dir: pathlib.Path,
+    *,
+    resume: bool = False,
+    should_stop: ShouldStop = lambda: False,
+    say: Say = print,
+) -> dict[str, Any]:
+    """Trains, validates each epoch, tests the best state, writes the report.
+
+    Args:
+        prepared: the clips, from `experiments.data.prepare(config.data)`.
+        run_dir: folder of the run; `experiments.report` lists the files in it.
+        resume: go on from the last checkpoint in `run_dir`, exactly where it was.
+        should_stop: asked after every batch; once true, the state is saved and the run ends.
+        say: where lines for the user go.
+
+    Returns:
+        The final metrics, as written to metrics.json.
+
+    Raises:
+        DataError: clips cannot be read or decoded.
+        Interrupted: `should_stop` said so; the checkpoint is written.
+        TrainingDiverged: the loss became NaN or infinite.
+    """
+    run = Run(config, run_dir, prepared, resume, should_stop, say)
+    try:
+        run.train_epochs()
+        return run.test()
+    finally:
+        run.close()
+
+
+def check_model(config: Config) -> None:
+    """Refuses a model that does not exist or fit; call it before hours of data preparation.
+
+    Raises:
+        ConfigError: there is no such model, or it cannot take such clips.
+    """
+    try:
+        model = train.make_model(config, 2)
+        optimizer = train.make_optimizer(config.optim, lambda step: 0.0)
+        key = jax.random.key(config.seed)
+        jax.eval_shape(lambda key: train.init_state(model, optimizer, config, key), key)
+    except ValueError as error:
+        raise ConfigError(f"The model cannot be made: {error}.") from error
+
+
+class Run:
+    """One training run: what is compiled and open while it lasts."""
+
+    def __init__(
+        self,
+        config: Config,
+        run_dir: pathlib.Path,
+        prepared: data.Prepared,
+        resume: bool,
+        should_stop: ShouldStop,
+        say: Say,
+    ) -> None:
+        self.started = time.perf_counter()
+        self.config, self.run_dir, self.prepared = config, run_dir, prepared
+        self.should_stop, self.say = should_stop, say
+        self.classes = prepared.classes
+        clips = prepared.size("train")
+        self.batch_size = min(config.batch_size, clips)
+        if self.batch_size < config.batch_size:
+            say(f"Batches have {self.batch_size} clips, all there are, not {config.batch_size}.")
+        self.steps_per_epoch = clips // self.batch_size
+        # The first batches are decoded while the step is compiled.
+        self.input = self._batches("train", self.batch_size, train=True)
+
+        self.model = train.make_model(config, len(self.classes))
+        self.schedule = train.learning_rate(config.optim, self.steps_per_epoch, config.epochs)
+        optimizer = train.make_optimizer(config.optim, self.schedule)
+
+        def new_state() -> train.TrainState:
+            return train.init_state(self.model, optimizer, config, jax.random.key(config.seed))
+
+        def step(state: train.TrainState, batch: train.Batch) -> tuple[train.TrainState, Any]:
+            return train.train_step(self.model, optimizer, config, len(self.classes), state, batch)
+
+        self.state = jax.jit(new_state)()
+        if config.model.pretrained:
+            self.state = train.start_from(self.state, config.model.pretrained)
+        self.train_step = jax.jit(step, donate_argnums=0)
+        self.checkpoints = Checkpoints(run_dir / "checkpoints")
+        self.position = Position()
+        self.stages = Stages({})
+        if resume:
+            self._restore()
+        self.log = RunLog(run_dir, self.position.log_size, int(self.state.step))
+
+    def _restore(self) -> None:
+        """Goes back to the last checkpoint of the run folder; without one, to the beginning."""
+        if self.checkpoints.latest_step("last") is None:
+            self.say("There is no checkpoint yet: starting from the beginning.")
+            return
+        self.state, values = self.checkpoints.restore("last", self.state)
+        self.position = Position(**values)
+        self.stages = Stages(self.position.stages)
+        self.input.set_state(self.position.input)
+        self.say(f"Going on from step {int(self.state.step)}, epoch {self.position.epoch + 1}.")
+
+    def train_epochs(self) -> None:
+        """Trains all epochs that are left, validating and saving after each."""
+        at = self.position
+        total = self.steps_per_epoch * self.config.epochs
+        validate = self._evaluator(crops=1)
+        validation = self._batches("val", self.config.eval.batch_size, train=False)
+        try:
+            with Progress(total, self.config.epochs, initial=int(self.state.step)) as progress:
+                while at.epoch < self.config.epochs:
+                    seconds, steps = self._train_epoch(progress)
+                    scores, _, _ = self._evaluate("val", validate, validation)
+                    validation.rewind()
+                    line = {
+                        "train/loss": at.loss_sum / self.steps_per_epoch,
+                        "train/top1": at.top1_sum / self.steps_per_epoch,
+                        "val/loss": scores["loss"],
+                        "val/top1": scores["top1"],
+                        "clips_per_second": steps * self.batch_size / max(seconds, 1e-9),
+                        "seconds": self._seconds(),
+                        **self._stage_values(),
+                    }
+                    self.log.write(int(self.state.step), at.epoch, line)
+                    progress.epoch(at.epoch + 1, line)
+                    if (scores["top1"], -scores["loss"]) > (at.best_top1, -at.best_loss):
+                        at.best_epoch, at.best_top1 = at.epoch, scores["top1"]
+                        at.best_loss = scores["loss"]
+                        with self.stages.time("checkpoint"):
+                            self.checkpoints.save(
+                                "best", int(self.state.step), self.state, {"epoch": at.epoch}
+                            )
+                    at.epoch, at.step_in_epoch = at.epoch + 1, 0
+                    at.loss_sum = at.top1_sum = 0.0
+                    self._save()
+        except Interrupted:
+            self._save()
+            raise
+        finally:
+            validation.close()
+
+    def _train_epoch(self, progress: Progress) -> tuple[float, int]:
+        """Trains to the end of the epoch; returns the seconds and the steps that it took."""
+        at, started, steps = self.position, time.perf_counter(), 0
+        # The values of a step are read after the next one is under way: the device never waits.
+        running: list[tuple[int, np.ndarray, Any]] = []
+        while at.step_in_epoch < self.steps_per_epoch:
+            with self.stages.time("wait for input"):
+                batch = next(self.input)
+            with self.stages.time("transfer"):
+                arrays = jax.block_until_ready(
+                    jax.device_put({"clip": batch["clip"], "label": batch["label"]})
+                )
+            with self.stages.time("step"):
+                self.state, values = self.train_step(self.state, arrays)
+            steps += 1
+            at.step_in_epoch += 1
+            at.input = self.input.get_state()
+            step = at.epoch * self.steps_per_epoch + at.step_in_epoch
+            running.append((step, batch["index"], values))
+            stop = self.should_stop()
+            save = at.step_in_epoch % self.config.checkpoint_steps == 0
+            last = at.step_in_epoch == self.steps_per_epoch
+            while len(running) > (0 if stop or save or last else 1):
+                self._account(*running.pop(0), progress)
+            if stop:
+                raise Interrupted
+            if save and not last:
+                self._save()
+        return time.perf_counter() - started, steps
+
+    def _account(self, step: int, indices: np.ndarray, values: Any, progress: Progress) -> None:
+        """Adds the values of a finished step to the sums, the progress bar and the log."""
+        with self.stages.time("step"):
+            values = {name: float(value) for name, value in values.items()}
+        if not np.isfinite(values["loss"]):
+            names = [self.prepared.source_name("train", int(i)) for i in indices]
+            raise TrainingDiverged(
+                f"The loss is {values['loss']} at step {step}; lower optim.learning_rate or set "
+                f"optim.clip_norm, and look at the clips of this batch: {', '.join(names)}."
+            )
+        self.position.loss_sum += values["loss"]
+        self.position.top1_sum += values["top1"]
+        progress.update(step, clips=self.batch_size, loss=values["loss"], top1=values["top1"])
+        if step % max(1, self.steps_per_epoch // 10) == 0:
+            rate = float(np.asarray(self.schedule((step - 1) // self.config.optim.accumulate)))
+            self.log.write(
+                step,
+                (step - 1) // self.steps_per_epoch,
+                {f"step/{name}": value for name, value in values.items()}
+                | {"step/learning_rate": rate},
+            )
+
+    def test(self) -> dict[str, Any]:
+        """Tests the best state with several views, and writes metrics.json and the report."""
+        self.state, _ = self.checkpoints.restore("best", self.state)
+        evaluation = self.config.eval
+        batches = self._batches("test", evaluation.batch_size, train=False, views=evaluation.views)
+        with contextlib.closing(batches):
+            scores, log_probabilities, labels = self._evaluate(
+                "test", self._evaluator(evaluation.crops), batches
+            )
+        at = self.position
+        result = {f"test/{name}": value for name, value in scores.items()} | {
+            "val/top1": at.best_top1,
+            "val/loss": at.best_loss,
+            "best/epoch": at.best_epoch + 1,
+            "classes": list(self.classes),
+            "clips": {split: self.prepared.size(split) for split in self.prepared.splits},
+            "broken_files": len(self.prepared.quarantine),
+            "parameters": sum(p.size for p in jax.tree.leaves(self.state.params)),
+            "views": evaluation.views * evaluation.crops,
+            "seconds": self._seconds(),
+            "stages": self._stage_values(),
+        }
+        variables = jax.device_get(train.evaluated_variables(self.state))
+        zoo.save_weights(self.run_dir / "model.safetensors", variables, {"classes": self.classes})
+        examples.write(self.run_dir / "examples", self.prepared, "test", log_probabilities, labels)
+        _write_json(self.run_dir / "metrics.json", result)
+        report.write(self.run_dir)
+        return result
+
+    def close(self) -> None:
+        """Stops the input pipeline and closes the files."""
+        self.input.close()
+        self.log.close()
+        self.checkpoints.close()
+
+    def _batches(
+        self, split: str, batch_size: int, *, train: bool, views: int = 1
+    ) -> data.BatchIterator:
+        d = self.config.data
+        return data.batches(
+            self.prepared,
+            split,
+            batch_size=batch_size,
+            frames=d.frames,
+            size=(d.decode_size, d.decode_size),
+            fit=d.fit,
+            sampling=d.sampling if train or d.sampling == "dense" else "uniform",
+            stride=d.stride,
+            views=views,
+            train=train,
+            seed=self.config.seed,
+            workers=d.workers,
+            threads=d.threads,
+            timeout=d.timeout,
+            memory=d.memory * 2**20,
+        )
+
+    def _evaluator(self, crops: int) -> Callable[[Any, Any], Any]:
+        def step(variables: Any, clip: jax.Array) -> jax.Array:
+            return train.eval_step(self.model, self.config, crops, variables, clip)
+
+        return jax.jit(step)
+
+    def _evaluate(
+        self, split: str, step: Callable[[Any, Any], Any], batches: Iterable[train.Batch]
+    ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+        """Metrics, log-probabilities [n k] and labels [n] of the whole split."""
+        variables = train.evaluated_variables(self.state)
+        found, labels = [], []
+        with self.stages.time(split):
+            for batch in batches:
+                if self.should_stop():
+                    raise Interrupted
+                real = batch["weight"] > 0
+                found.append(np.asarray(step(variables, batch["clip"]))[real])
+                labels.append(batch["label"][real])
+        log_probabilities, all_labels = np.concatenate(found), np.concatenate(labels)
+        scores = metrics.evaluate(log_probabilities, all_labels, self.classes)
+        return scores, log_probabilities, all_labels
+
+    def _save(self) -> None:
+        at = self.position
+        at.seconds, at.stages, at.log_size = self._seconds(), self.stages.seconds, self.log.size()
+        with self.stages.time("checkpoint"):
+            step = int(self.state.step)
+            self.checkpoints.save("last", step, self.state, dataclasses.asdict(at))
+
+    def _seconds(self) -> float:
+        now = time.perf_counter()
+        self.position.seconds += now - self.started
+        self.started = now
+        return self.position.seconds
+
+    def _stage_values(self) -> dict[str, float]:
+        """Seconds of the loop's stages, and of the input pipeline's own, which run beside it."""
+        own = {f"input/{name}": value for name, value in self.input.stage_seconds().items()}
+        return {f"stage/{name}": value for name, value in self.stages.seconds.items()} | own
+
+
+def _write_json(path: pathlib.Path, values: Any) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    temporary.replace(path)

@@ -1,0 +1,217 @@
+"""`python -m experiments.run --config NAME`: the command line of training, and nothing else."""
+
+import os
+import pathlib
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+
+from experiments import configs
+from experiments.config import Config, ConfigError, differences, dumps
+
+# Fields that change how fast a run is and not what it computes: a resumed run may change them.
+FREE_ON_RESUME = (
+    "data.workers",
+    "data.threads",
+    "data.memory",
+    "data.timeout",
+    "checkpoint_steps",
+)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Trains, validates, tests and reports one experiment. All fields of the configuration can be
+    changed, for instance `--optim.learning_rate 3e-4`; the values shown are those of `--config`.
+    """
+
+    settings: Annotated[Config, tyro.conf.arg(name="")]
+    config: str = "cnn_small"
+    """Name of a configuration (see --list), or a JSON file such as a run folder's config.json."""
+    out: str = ""
+    """Run folder; the default is the next free runs/NAME-001, runs/NAME-002, ..."""
+    resume: bool = False
+    """Go on from the last checkpoint in --out, or in the newest run folder of --config."""
+    list: bool = False
+    """Show the configurations and stop."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        name = _config_name(arguments)
+        if "--list" in arguments:
+            print(configs.describe())
+            return 0
+        default = Arguments(settings=configs.load(name), config=name)
+        parsed = tyro.cli(
+            Arguments,
+            prog="python -m experiments.run",
+            args=arguments,
+            default=default,
+            use_underscores=True,
+        )
+        return _run(parsed, default.settings)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped before anything was done.", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _config_name(arguments: Sequence[str]) -> str:
+    """The value of --config, read before all others because it sets their defaults."""
+    for i, argument in enumerate(arguments):
+        if argument.startswith("--config="):
+            return argument.partition("=")[2]
+        if argument == "--config":
+            if i + 1 == len(arguments) or arguments[i + 1].startswith("--"):
+                raise ConfigError("--config needs a name; `--list` shows them.")
+            return arguments[i + 1]
+    return Arguments.config
+
+
+def _run(arguments: Arguments, default: Config) -> int:
+    stem = pathlib.Path(arguments.config).stem
+    run_dir, config = _run_folder(arguments, stem, default)
+    if (run_dir / "metrics.json").exists():
+        print(f"{run_dir} is finished: see {run_dir / 'report.html'}.")
+        return 0
+
+    again = f"python -m experiments.run --config {arguments.config} --out {run_dir} --resume"
+    with Signals() as signals:
+        try:
+            return _fit(arguments, config, run_dir, signals)
+        except KeyboardInterrupt:
+            if signals.saved:
+                print(f"Stopped; everything is saved. Go on with:\n  {again}")
+            else:
+                print(f"Stopped at once. Start again, from the last checkpoint, with:\n  {again}")
+            return 128 + (signals.asked or [signal.SIGINT])[0]
+        except OSError as error:
+            print(f"error: {error}; when that is mended go on with:\n  {again}", file=sys.stderr)
+            return 1
+
+
+def _fit(arguments: Arguments, config: Config, run_dir: pathlib.Path, signals: "Signals") -> int:
+    # Imported late: `--help` and `--list` answer without loading JAX.
+    from experiments import data, fit
+    from experiments.checkpoint import CheckpointError
+    from zoo.video import VideoError
+
+    signals.check()
+    try:
+        fit.check_model(config)
+        prepared = data.prepare(config.data)
+        signals.check()
+        signals.immediate = False
+        result = fit.fit(
+            config,
+            prepared,
+            run_dir,
+            resume=arguments.resume,
+            should_stop=lambda: bool(signals.asked),
+        )
+    except fit.Interrupted as error:
+        signals.saved = True
+        raise KeyboardInterrupt from error
+    except (
+        ConfigError,
+        VideoError,
+        CheckpointError,
+        data.DataError,
+        fit.TrainingDiverged,
+    ) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(
+        f"test/top1 {result['test/top1']:.4f} over {result['clips']['test']} clips "
+        f"in {result['seconds']:.0f} s\nreport: {run_dir / 'report.html'}"
+    )
+    return 0
+
+
+class Signals:
+    """SIGINT and SIGTERM: at once, or, in the training loop, after the step that is running.
+
+    An interrupt that Python swallows (it does so in callbacks, some of which run in imports) is
+    remembered: `check` raises it again.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.immediate = True
+        self.saved = False
+
+    def __enter__(self) -> "Signals":
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        self._before = {number: signal.signal(number, self._ask) for number in numbers}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt if the process was asked to stop."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self.asked.append(number)
+        if self.immediate or len(self.asked) > 1:  # asked twice: the user does not want to wait
+            raise KeyboardInterrupt
+        print("\nStopping after this step; once more to stop at once.", file=sys.stderr)
+
+
+def _run_folder(arguments: Arguments, stem: str, default: Config) -> tuple[pathlib.Path, Config]:
+    """The folder of the run and its configuration, which a resumed run reads from there."""
+    runs = sorted(pathlib.Path("runs").glob(f"{stem}-[0-9][0-9][0-9]"))
+    if not arguments.resume:
+        number = int(runs[-1].name[-3:]) + 1 if runs else 1
+        run_dir = pathlib.Path(arguments.out or f"runs/{stem}-{number:03d}")
+        if _has_run(run_dir):
+            raise ConfigError(
+                f"{run_dir} is not empty: add --resume to go on with the run in it, or choose "
+                "another --out."
+            )
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            (run_dir / "config.json").write_text(dumps(arguments.settings), "utf-8")
+        except OSError as error:
+            raise ConfigError(f"--out {run_dir} cannot be written: {error.strerror}.") from error
+        return run_dir, arguments.settings
+
+    if not arguments.out and not runs:
+        raise ConfigError(f"There is no run of {stem} in runs/ to resume: name one with --out.")
+    run_dir = pathlib.Path(arguments.out) if arguments.out else runs[-1]
+    saved = configs.load(os.fspath(run_dir / "config.json"))
+    changed = set(differences(arguments.settings, default))
+    wrong = [name for name in differences(arguments.settings, saved) if name in changed]
+    wrong = [name for name in wrong if name not in FREE_ON_RESUME]
+    if wrong:
+        raise ConfigError(
+            f"{run_dir} was started with another {', '.join(wrong)}: a resumed run keeps its "
+            "configuration; leave these out, or start a new run."
+        )
+    return run_dir, saved
+
+
+def _has_run(folder: pathlib.Path) -> bool:
+    """Whether anything but a configuration, which a run without success leaves, is in a folder."""
+    try:
+        return any(path.name != "config.json" for path in folder.iterdir())
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise ConfigError(f"--out {folder} is no folder for a run: {error.strerror}.") from error
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
