@@ -4,16 +4,103 @@ Which implementation an operator runs is chosen by `kernels` (environment variab
 never here.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+import contextvars
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 import kernels
 
 ACTIVATIONS = {"relu": nn.relu, "sigmoid": nn.sigmoid}
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """Over what a training step takes batch statistics.
+
+    axis_name: of the mapped axis whose members share them, such as the devices of a `pmap`.
+    mask: [b] booleans, False for examples that do not count, such as padding.
+    frozen: use the running statistics in training too, and leave them alone.
+    """
+
+    axis_name: str | None = None
+    mask: jax.Array | None = None
+    frozen: bool = False
+
+
+_EVERYTHING = Statistics()
+_STATISTICS = contextvars.ContextVar("batch statistics", default=_EVERYTHING)
+
+
+@contextlib.contextmanager
+def batch_statistics(
+    axis_name: str | None = None, mask: jax.Array | None = None, frozen: bool = False
+) -> Iterator[None]:
+    """While it lasts, `BatchNorm` takes its statistics as `Statistics` says.
+
+    A setting of the step and not of the model: it would have to be handed through every block.
+    """
+    token = _STATISTICS.set(Statistics(axis_name, mask, frozen))
+    try:
+        yield
+    finally:
+        _STATISTICS.reset(token)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the channels.
+
+    Parameters scale and bias, batch statistics mean and var, all float32 [c]. The statistics of a
+    batch come from one pass (`kernels.channel_sums`), in float32. In training they are those of
+    the batch, or as `batch_statistics` says; else the running ones, to which each training step
+    moves by 1 - momentum (PyTorch's momentum is that difference). The running variance is that of
+    the batch, not PyTorch's unbiased estimate. Computes in float32 and returns `dtype`.
+    """
+
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+    dtype: jnp.dtype = jnp.float32
+    scale_init: Callable = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b *rest c"], train: bool) -> Float[Array, "b *rest c"]:
+        """x normalised. x may hold several entries an example, example by example."""
+        shape = (x.shape[-1],)
+        scale = self.param("scale", self.scale_init, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        mean, var = running_mean.value, running_var.value
+        if train and not _STATISTICS.get().frozen:
+            mean, var = _batch_moments(x, _STATISTICS.get())
+            if not self.is_initializing():
+                keep = self.momentum
+                running_mean.value = keep * running_mean.value + (1 - keep) * mean
+                running_var.value = keep * running_var.value + (1 - keep) * var
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        return (x.astype(jnp.float32) * factor + (bias - mean * factor)).astype(self.dtype)
+
+
+def _batch_moments(x: Array, over: Statistics) -> tuple[Array, Array]:
+    """The mean and the variance of each channel."""
+    count = jnp.float32(math.prod(x.shape[:-1]))
+    if over.mask is not None:
+        mask = jnp.repeat(over.mask, x.shape[0] // over.mask.shape[0])  # entries of an example
+        count = mask.sum() * jnp.float32(math.prod(x.shape[1:-1]))
+        x = jnp.where(mask.reshape(-1, *(1,) * (x.ndim - 1)), x, jnp.zeros((), x.dtype))
+    sums = (*kernels.channel_sums(x), count)
+    if over.axis_name is not None:
+        sums = jax.lax.psum(sums, over.axis_name)
+    total, squares, count = sums
+    mean = total / jnp.maximum(count, 1)
+    return mean, jnp.maximum(squares / jnp.maximum(count, 1) - mean**2, 0)
 
 
 class Conv(nn.Module):

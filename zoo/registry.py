@@ -14,13 +14,19 @@ from zoo.weights.spec import WeightsSpec
 if TYPE_CHECKING:
     import flax.linen as nn
 
+    from zoo.weights.convert import Table
+
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """The configs of one file of `zoo.models` and the module that they configure."""
+    """The configs of one file of `zoo.models` and the module that they configure.
+
+    table: the names of published weights for a config (`zoo.weights.maps`), where there are any.
+    """
 
     presets: Mapping[str, Any]
     module: Callable[..., Any]
+    table: Callable[[Any], "Table"] | None = None
 
 
 def _cnn() -> Family:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo import registry
+from zoo.weights.paths import flatten, unflatten
 from zoo.weights.spec import WeightsSpec, card
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def _write(path: pathlib.Path, variables: Mapping[str, Any], metadata: str) -> s
     import numpy as np
     import safetensors.numpy
 
-    arrays = {key: np.ascontiguousarray(value) for key, value in _flatten(variables).items()}
+    arrays = {key: np.ascontiguousarray(value) for key, value in flatten(variables).items()}
     for key, value in arrays.items():
         if value.dtype.kind not in "fiub":
             raise WeightsError(f"{path}: {key} is {value.dtype}; convert it to float32 to save it")
@@ -170,24 +171,7 @@ def _read(path: pathlib.Path, sha256: str | None) -> tuple[dict[str, Any], str]:
             f"{path}: not a weight file of this project ({error}); give one that zoo.save_weights "
             "wrote"
         ) from error
-    variables: dict[str, Any] = {}
-    for key, value in arrays.items():
-        *parents, last = key.split("/")
-        place = variables
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
-    return variables, metadata
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    result = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            result |= _flatten(value, f"{prefix}{key}/")
-        else:
-            result[f"{prefix}{key}"] = value
-    return result
+    return unflatten(arrays), metadata
 
 
 def _require_fit(name: str, variables: Mapping[str, Any], spec: WeightsSpec) -> None:
@@ -199,8 +183,8 @@ def _require_fit(name: str, variables: Mapping[str, Any], spec: WeightsSpec) -> 
     model = registry.create_model(spec.model, num_classes=classes, **spec.overrides)
     shape = (1, spec.frames, spec.size, spec.size, spec.channels)
     clips = jax.ShapeDtypeStruct(shape, jnp.float32)
-    wanted = _flatten(jax.eval_shape(model.init, jax.random.key(0), clips))
-    given = _flatten(variables)
+    wanted = flatten(jax.eval_shape(model.init, jax.random.key(0), clips))
+    given = flatten(variables)
     problems = [f"{key} is missing" for key in sorted(wanted.keys() - given.keys())]
     problems += [f"{key} is unknown" for key in sorted(given.keys() - wanted.keys())]
     problems += [
@@ -213,4 +197,4 @@ def _require_fit(name: str, variables: Mapping[str, Any], spec: WeightsSpec) -> 
 
 
 def _size(variables: Mapping[str, Any]) -> int:
-    return sum(value.size for value in _flatten(variables).values())
+    return sum(value.size for value in flatten(variables).values())

@@ -1,0 +1,220 @@
+"""Applies a name table: published state dicts to variables, and back, strict both ways.
+
+A table is a list of rules. In the names of a rule `{i}`, `{j}`, `{k}` and `{l}` stand for a number
+and `{path}` for any dotted prefix; what stood for them on one side goes to the other. Every entry
+that is missing, unknown or of another shape is collected and named in one error.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from zoo.weights.paths import flatten, unflatten
+
+StateDict = Mapping[str, np.ndarray]
+
+
+class ConversionError(ValueError):
+    """A state dict that does not fit the model; the message lists every entry that differs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One kind of entry. source: name in the publisher's file; target: path in the variables.
+
+    transform: one of TRANSFORMS, which says how the axes are laid out.
+    """
+
+    source: str
+    target: str
+    transform: str = "same"
+
+
+@dataclasses.dataclass(frozen=True)
+class Derived:
+    """An entry of the file that follows from others and has no counterpart here.
+
+    Accepted and dropped on import. On export there is one beside each entry whose name fits
+    `beside`, with the value that `make` gives.
+    """
+
+    source: str
+    beside: str
+    make: Callable[[], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """How one model's published weights are named. aliases: other names that files were seen to
+    use, as pairs (name in the file, name in the rules)."""
+
+    rules: tuple[Rule, ...]
+    derived: tuple[Derived, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
+
+
+def _last_two_first(a: np.ndarray) -> np.ndarray:
+    return np.moveaxis(a, (-1, -2), (0, 1))
+
+
+# name: (from the file's layout, back to it).
+TRANSFORMS: Mapping[str, tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]]] = {
+    "same": (lambda a: a, lambda a: a),
+    # [out, in / groups, *window] to [*window, in / groups, out]
+    "conv": (lambda a: np.moveaxis(a, (0, 1), (-1, -2)), _last_two_first),
+    # [out, in] to [in, out]
+    "linear": (np.transpose, np.transpose),
+}
+
+
+def conv(source: str, target: str, bias: bool = False) -> tuple[Rule, ...]:
+    """The rules of a convolution, grouped ones included."""
+    rules = (Rule(f"{source}.weight", f"params/{target}/kernel", "conv"),)
+    return (*rules, Rule(f"{source}.bias", f"params/{target}/bias")) if bias else rules
+
+
+def linear(source: str, target: str, bias: bool = True) -> tuple[Rule, ...]:
+    """The rules of a dense layer."""
+    rules = (Rule(f"{source}.weight", f"params/{target}/kernel", "linear"),)
+    return (*rules, Rule(f"{source}.bias", f"params/{target}/bias")) if bias else rules
+
+
+def norm(source: str, target: str) -> tuple[Rule, ...]:
+    """The rules of a layer normalisation."""
+    return (
+        Rule(f"{source}.weight", f"params/{target}/scale"),
+        Rule(f"{source}.bias", f"params/{target}/bias"),
+    )
+
+
+def batch_norm(source: str, target: str) -> tuple[Rule, ...]:
+    """The rules of a batch normalisation; see also `BATCHES_TRACKED`."""
+    return (
+        *norm(source, target),
+        Rule(f"{source}.running_mean", f"batch_stats/{target}/mean"),
+        Rule(f"{source}.running_var", f"batch_stats/{target}/var"),
+    )
+
+
+# PyTorch's counter beside each batch normalisation, read by its cumulative mode alone.
+BATCHES_TRACKED = Derived(
+    "{path}.num_batches_tracked", "{path}.running_mean", lambda: np.zeros((), np.int64)
+)
+
+
+def to_variables(
+    table: Table, state: StateDict, shapes: Mapping[str, Any], what: str
+) -> dict[str, Any]:
+    """The variables of a model from a published state dict.
+
+    Args:
+      table: the names.
+      state: name to array.
+      shapes: the model's variables under `jax.eval_shape`, as nested dicts.
+      what: the file or model, for the message.
+
+    Returns:
+      Nested dicts of numpy arrays in the dtypes of `shapes`, contiguous.
+
+    Raises:
+      ConversionError: lists every missing, unknown or misshapen entry.
+    """
+    wanted = flatten(shapes)
+    back = {path: _rename(path, table.rules, forward=False) for path in wanted}
+    given: dict[str, tuple[str, np.ndarray]] = {}
+    problems = []
+    for name, array in state.items():
+        known = name
+        for old, new in table.aliases:
+            known = _substitute(known, old, new) or known
+        if any(_pattern(derived.source).fullmatch(known) for derived in table.derived):
+            continue
+        found = _rename(known, table.rules, forward=True)
+        if found is None or found[0] not in wanted:
+            problems.append(f"{name} is unknown")
+            continue
+        path, transform = found
+        if path in given:
+            problems.append(f"{name} is there twice")
+            continue
+        try:
+            array = TRANSFORMS[transform][0](np.asarray(array))
+        except ValueError:  # an array of too few axes
+            problems.append(f"{name} has shape {np.shape(array)}")
+            continue
+        if array.shape != wanted[path].shape:
+            expected = TRANSFORMS[transform][1](np.empty(wanted[path].shape, np.bool_)).shape
+            problems.append(f"{name} has shape {np.shape(state[name])}, not {expected}")
+        given[path] = (name, array)
+    for path in wanted.keys() - given.keys():
+        source = back[path]
+        problems.append(f"{source[0] if source else path} is missing")
+    if problems:
+        raise ConversionError(
+            f"{what}: the weights do not fit the model: {'; '.join(sorted(problems))}; give the "
+            "file of this model, or create the model with the settings it was trained with"
+        )
+    return unflatten(
+        {p: np.ascontiguousarray(a, dtype=wanted[p].dtype) for p, (_, a) in given.items()}
+    )
+
+
+def to_state_dict(table: Table, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The published names and layouts for variables: the inverse of `to_variables`.
+
+    Raises ConversionError for variables that the table has no name for.
+    """
+    state: dict[str, np.ndarray] = {}
+    unknown = []
+    for path, array in flatten(variables).items():
+        found = _rename(path, table.rules, forward=False)
+        if found is None:
+            unknown.append(path)
+            continue
+        name, transform = found
+        state[name] = np.ascontiguousarray(TRANSFORMS[transform][1](np.asarray(array)))
+        for derived in table.derived:
+            beside = _substitute(name, derived.beside, derived.source)
+            if beside is not None:
+                state[beside] = derived.make()
+    if unknown:
+        raise ConversionError(f"there is no published name for {', '.join(sorted(unknown))}")
+    return state
+
+
+_PATTERNS: dict[str, re.Pattern[str]] = {}
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """A template as a regular expression with a group for each placeholder."""
+    if template not in _PATTERNS:
+        parts = re.split(r"\{(\w+)\}", template)
+        text, seen = "", set()
+        for number, part in enumerate(parts):
+            if number % 2 == 0:
+                text += re.escape(part)
+            elif part in seen:
+                text += f"(?P={part})"
+            else:
+                seen.add(part)
+                text += f"(?P<{part}>.+)" if part == "path" else rf"(?P<{part}>\d+)"
+        _PATTERNS[template] = re.compile(text)
+    return _PATTERNS[template]
+
+
+def _substitute(name: str, template: str, other: str) -> str | None:
+    match = _pattern(template).fullmatch(name)
+    return other.format(**match.groupdict()) if match else None
+
+
+def _rename(name: str, rules: tuple[Rule, ...], forward: bool) -> tuple[str, str] | None:
+    """The name on the other side and the transform, or None where no rule fits."""
+    for rule in rules:
+        sides = (rule.source, rule.target) if forward else (rule.target, rule.source)
+        found = _substitute(name, *sides)
+        if found is not None:
+            return found, rule.transform
+    return None
