@@ -4,6 +4,7 @@ import os
 import pathlib
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -140,8 +141,9 @@ def _fit(arguments: Arguments, config: Config, run_dir: pathlib.Path, signals: "
 class Signals:
     """SIGINT and SIGTERM: at once, or, in the training loop, after the step that is running.
 
-    An interrupt that Python swallows (it does so in callbacks, some of which run in imports) is
-    remembered: `check` raises it again.
+    Python cannot raise in a callback, such as one of the garbage collector's: an interrupt that
+    falls there would be printed and forgotten. It is asked for again a moment later; one that is
+    swallowed elsewhere is remembered, and `check` raises it.
     """
 
     def __init__(self) -> None:
@@ -152,11 +154,13 @@ class Signals:
     def __enter__(self) -> "Signals":
         numbers = (signal.SIGINT, signal.SIGTERM)
         self._before = {number: signal.signal(number, self._ask) for number in numbers}
+        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._ask_again
         return self
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = self._unraisable
 
     def check(self) -> None:
         """Raises KeyboardInterrupt if the process was asked to stop."""
@@ -168,6 +172,14 @@ class Signals:
         if self.immediate or len(self.asked) > 1:  # asked twice: the user does not want to wait
             raise KeyboardInterrupt
         print("\nStopping after this step; once more to stop at once.", file=sys.stderr)
+
+    def _ask_again(self, unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            self._unraisable(unraisable)
+            return
+        timer = threading.Timer(0.05, os.kill, (os.getpid(), self.asked[-1]))
+        timer.daemon = True
+        timer.start()
 
 
 def _run_folder(arguments: Arguments, stem: str, default: Config) -> tuple[pathlib.Path, Config]:

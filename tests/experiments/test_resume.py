@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -104,6 +105,33 @@ def test_interrupted_before_the_first_step_there_is_nothing_to_lose(
     assert process.returncode == 128 + signal.SIGINT and "Traceback" not in err
     result = command_line(*tiny, "--out", "run", "--resume", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
+
+
+def test_an_interrupt_in_a_callback_of_the_garbage_collector_is_not_lost(command_line) -> None:
+    program = (
+        "import gc, os, signal, time\n"
+        "from experiments.run import Signals\n"
+        "def callback(phase, info):\n"
+        "  if phase == 'start':\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(0.001)\n"
+        "with Signals() as signals:\n"
+        "  try:\n"
+        "    gc.callbacks.append(callback)\n"
+        "    gc.collect()\n"
+        "    gc.callbacks.clear()\n"
+        "    time.sleep(60)\n"
+        "  except KeyboardInterrupt:\n"
+        "    print('stopped by', signals.asked[-1])\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env=command_line.environment,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert (result.stdout, result.stderr) == (f"stopped by {signal.SIGTERM.value}\n", "")
 
 
 def test_a_loss_that_is_no_number_names_the_step_and_the_clips(
