@@ -64,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped before anything was done.", file=sys.stderr)
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # `--help | head`; Python would complain once more when it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 def _config_name(arguments: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 
 import pytest
 
@@ -98,6 +99,13 @@ def test_list_and_help_name_every_configuration_and_field(command_line, tmp_path
     for field in ("--optim.learning_rate", "--data.root", "--augment.rotation", "--eval.views"):
         assert field in explained.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(command_line, tmp_path) -> None:
+    process = command_line.start("--help", cwd=tmp_path)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 128 + signal.SIGPIPE
 
 
 def test_a_run_can_be_repeated_from_its_own_config_file(finished, command_line) -> None:
