@@ -4,20 +4,34 @@
 
 Adding a constant and ReLU keep the order of numbers, so that the pool may come first
 ("xla_rewrite"): then bias, ReLU, their derivatives and the sum for the bias work on a quarter of
-the numbers, and the derivative of the whole block reads nothing as large as the convolution's
-result but writes it once. The values are the same to the last bit; where two numbers of a window
-become equal only by the rounding of the addition, their gradient goes to the one that was larger.
+the numbers. The forward pass keeps one byte for each output: which element of its window it came
+from, or 255 (65535 for windows that large) where ReLU let nothing through. The backward pass reads
+nothing but this index and the gradient, and writes what is as large as the convolution's result
+once. The values are the same to the last bit; where two numbers of a window become equal only by
+the rounding of the addition, their gradient goes to the one that was larger.
+
+Batching on a CPU. vmap over the weights alone is one wide block, with one copy of the input's
+patches in place of one for each member; its result is split after the pool, when it is small. vmap
+over both is one block after the other. Whole blocks are written out, not single operators, because
+joining the members and taking them apart again between a convolution and its pool costs as much as
+the convolution.
 """
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_batching import custom_vmap
 
-from kernels import dispatch
-from kernels.convolution import conv
-from kernels.moments import add_bias
+from kernels import dispatch, pooling
+from kernels.convolution import WRITTEN_OUT, conv
+from kernels.moments import bias_gradient
 from kernels.pooling import max_pool
-from kernels.windows import Padding
+from kernels.windows import Padding, Windows
 
 
 def conv_bias_relu_pool(
@@ -31,25 +45,204 @@ def conv_bias_relu_pool(
     pool_stride: int | Sequence[int] | None = None,
     implementation: str | None = None,
 ) -> jax.Array:
-    """x: [n, *spatial, c], w: [*window, c, o], b: [o], 2 or 3 spatial axes.
+    """x: [n, *spatial, c], w: [*window, c, o], b: [o], 2 or 3 spatial axes, all of one type.
 
     window, pool_stride: of the pool, which has no padding. stride, padding: of the convolution.
     implementation: "xla" (definition), "xla_rewrite" or None.
-    Returns [n, *outputs, o]. Raises ValueError where the shapes do not fit together.
+    Returns [n, *outputs, o]. Differentiable once, in reverse ("xla" as often as XLA allows).
+    Raises ValueError where the shapes do not fit together.
     """
-
-    def definition(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
-        y = conv(x, w, stride=stride, padding=padding, implementation="xla")
-        y = jax.nn.relu(y + b)
-        return max_pool(y, window, stride=pool_stride, implementation="xla")
-
-    def pool_first(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
-        y = conv(x, w, stride=stride, padding=padding)
-        return jax.nn.relu(add_bias(max_pool(y, window, stride=pool_stride), b))
-
-    candidates = (
-        dispatch.Implementation("xla_rewrite", pool_first),
-        dispatch.Implementation("xla", definition),
-    )
+    y = jax.eval_shape(functools.partial(conv, stride=stride, padding=padding), x, w)
+    if b.shape != y.shape[-1:] or b.dtype != x.dtype:
+        raise ValueError(
+            f"b is {b.dtype} {b.shape}: give one {x.dtype} for each of the {y.shape[-1]} outputs"
+        )
+    step = window if pool_stride is None else pool_stride
+    pool = Windows.of(y.shape, window, step, "VALID")
     name = dispatch.requested(implementation)
-    return dispatch.call("conv_bias_relu_pool", candidates, name, x, w, b)
+    problem = _Problem(
+        pool,
+        stride if isinstance(stride, int) else tuple(stride),
+        padding if isinstance(padding, str) else tuple((low, high) for low, high in padding),
+        name,
+    )
+    if name == "xla":
+        return dispatch.call("conv_bias_relu_pool", [_XLA], name, x, w, b, problem=problem)
+    return _block(problem, x, w, b)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Problem:
+    """All that is fixed about one block; name: the implementation asked for."""
+
+    pool: Windows
+    stride: int | tuple[int, ...]
+    padding: Padding
+    name: str | None
+
+    def conv(self, x: jax.Array, w: jax.Array) -> jax.Array:
+        return conv(x, w, stride=self.stride, padding=self.padding)
+
+
+def _definition(x: jax.Array, w: jax.Array, b: jax.Array, *, problem: _Problem) -> jax.Array:
+    y = conv(x, w, stride=problem.stride, padding=problem.padding, implementation="xla")
+    y = jax.nn.relu(y + b)
+    pool = problem.pool
+    return max_pool(y, pool.window, stride=pool.stride, implementation="xla")
+
+
+def _value(x: jax.Array, w: jax.Array, b: jax.Array, *, problem: _Problem) -> tuple[jax.Array]:
+    y = max_pool(problem.conv(x, w), problem.pool.window, stride=problem.pool.stride)
+    return (jax.nn.relu(y + b),)
+
+
+def _value_and_index(
+    x: jax.Array, w: jax.Array, b: jax.Array, *, problem: _Problem
+) -> tuple[jax.Array, jax.Array]:
+    y, index = pooling.value_and_index(problem.conv(x, w), problem.pool)
+    y = y + b
+    return jax.nn.relu(y), jnp.where(y > 0, index, pooling.nothing(index.dtype))
+
+
+def _value_and_index_kept(
+    x: jax.Array, w: jax.Array, b: jax.Array, *, problem: _Problem
+) -> tuple[jax.Array, jax.Array]:
+    """The same for a CPU, with the index written once and not found again by each reader."""
+    y, index = pooling.find(problem.conv(x, w), windows=problem.pool)
+    y = y + b
+    index = jnp.where(y > 0, index, pooling.nothing(index.dtype))
+    return jax.nn.relu(y), pooling.kept(index, problem.pool)
+
+
+def _bias_gradient(index: jax.Array, dz: jax.Array) -> jax.Array:
+    alive = index != pooling.nothing(index.dtype)
+    return bias_gradient(jnp.where(alive, dz, jnp.zeros((), dz.dtype)))
+
+
+def _gradients(
+    x: jax.Array, w: jax.Array, index: jax.Array, dz: jax.Array, *, problem: _Problem
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """By x, w and b."""
+    _, pull = jax.vjp(problem.conv, x, w)
+    dx, dw = pull(pooling.gradient_from_index(index, dz, problem.pool))
+    return dx, dw, _bias_gradient(index, dz)
+
+
+def _written_out(
+    run: Callable[..., Any],
+    plain: Callable[..., Any],
+    size: int,
+    batched: list[bool],
+    *arrays: jax.Array,
+) -> Any:
+    """vmap as one call after the other on a CPU, and by the operators' own rules elsewhere."""
+
+    def one(parts: Sequence[jax.Array], call: Callable[..., Any] = run) -> Any:
+        queue = iter(parts)
+        return call(*(next(queue) if b else a for a, b in zip(arrays, batched, strict=True)))
+
+    def in_turn(*parts: jax.Array) -> Any:
+        results = [one([part[number] for part in parts]) for number in range(size)]
+        return jax.tree.map(lambda *members: jnp.stack(members), *results)
+
+    def by_rules(*parts: jax.Array) -> Any:
+        return jax.vmap(lambda *parts: one(parts, plain))(*parts)
+
+    mapped = [a for a, b in zip(arrays, batched, strict=True) if b]
+    if size > WRITTEN_OUT:
+        return by_rules(*mapped)
+    return lax.platform_dependent(*mapped, cpu=in_turn, default=by_rules)
+
+
+def _widened(a: jax.Array, batched: bool, size: int) -> jax.Array:
+    """[size, ..., c] (or [..., c] where not batched) to [..., size * c], member after member."""
+    a = jnp.moveaxis(a, 0, -2) if batched else jnp.stack([a] * size, -2)
+    return a.reshape(*a.shape[:-2], -1)
+
+
+def _members(a: jax.Array, size: int) -> jax.Array:
+    """Undoes _widened."""
+    return jnp.moveaxis(a.reshape(*a.shape[:-1], size, -1), -2, 0)
+
+
+@functools.cache
+def _forward_of(problem: _Problem, with_index: bool) -> Callable[..., tuple[jax.Array, ...]]:
+    """(x, w, b) to the result, and its index if wanted, with the batching rule."""
+    candidates = _FORWARD if with_index else _VALUE
+
+    def plain(x: jax.Array, w: jax.Array, b: jax.Array) -> tuple[jax.Array, ...]:
+        name = problem.name
+        return dispatch.call("conv_bias_relu_pool", candidates, name, x, w, b, problem=problem)
+
+    run = custom_vmap(plain)
+
+    @run.def_vmap
+    def rule(size: int, batched: list[bool], *arrays: jax.Array) -> tuple[Any, Any]:
+        x, w, b = arrays
+        if batched == [True, False, False]:
+            merged = run(x.reshape(-1, *x.shape[2:]), w, b)
+            split = [a.reshape(size, -1, *a.shape[1:]) for a in merged]
+        elif not batched[0]:
+            wide = run(x, _widened(w, batched[1], size), _widened(b, batched[2], size))
+            split = [_members(a, size) for a in wide]
+        else:
+            split = _written_out(run, plain, size, batched, *arrays)
+        return tuple(split), (True,) * len(split)
+
+    return run
+
+
+@functools.cache
+def _backward_of(problem: _Problem) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
+    """(x, w, index, dz) to the gradients by x, w and b, with the batching rule."""
+
+    def plain(*arrays: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        name = problem.name
+        operator = "conv_bias_relu_pool_gradients"
+        return dispatch.call(operator, _GRADIENTS, name, *arrays, problem=problem)
+
+    run = custom_vmap(plain)
+
+    def wide(size: int, batched: list[bool], *arrays: jax.Array) -> tuple[jax.Array, ...]:
+        """All members at once where all see the same x."""
+        x, *rest = arrays
+        w, index, dz = (_widened(a, b, size) for a, b in zip(rest, batched[1:], strict=True))
+        dy = pooling.gradient_from_index(index, dz, problem.pool)
+        _, pull = jax.vjp(lambda w: problem.conv(x, w), w)
+
+        def by_x(dy: jax.Array, w: jax.Array) -> jax.Array:
+            return jax.vjp(lambda x: problem.conv(x, w), x)[1](dy)[0]
+
+        dx = jax.vmap(by_x)(_members(dy, size), _members(w, size))
+        return dx, _members(pull(dy)[0], size), _members(_bias_gradient(index, dz), size)
+
+    @run.def_vmap
+    def rule(size: int, batched: list[bool], *arrays: jax.Array) -> tuple[Any, Any]:
+        if not batched[0]:
+            return wide(size, batched, *arrays), (True,) * 3
+        return _written_out(run, plain, size, batched, *arrays), (True,) * 3
+
+    return run
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _block(problem: _Problem, x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
+    return _forward_of(problem, False)(x, w, b)[0]
+
+
+def _block_forward(
+    problem: _Problem, x: jax.Array, w: jax.Array, b: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    z, index = _forward_of(problem, True)(x, w, b)
+    return z, (x, w, index)
+
+
+_block.defvjp(_block_forward, lambda problem, kept, dz: _backward_of(problem)(*kept, dz))
+
+_XLA = dispatch.Implementation("xla", _definition)
+_VALUE = (dispatch.Implementation("xla_rewrite", _value),)
+_FORWARD = (
+    dispatch.Implementation("xla_rewrite", _value_and_index_kept, platforms=("cpu",)),
+    dispatch.Implementation("xla_rewrite", _value_and_index),
+)
+_GRADIENTS = (dispatch.Implementation("xla_rewrite", _gradients),)
