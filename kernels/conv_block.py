@@ -29,6 +29,7 @@ from jax.custom_batching import custom_vmap
 
 from kernels import dispatch, pooling
 from kernels.convolution import WRITTEN_OUT, conv
+from kernels.materialize import materialized
 from kernels.moments import bias_gradient
 from kernels.pooling import max_pool
 from kernels.windows import Padding, Windows
@@ -128,6 +129,11 @@ def _gradients(
     return dx, dw, _bias_gradient(index, dz)
 
 
+def _member(a: jax.Array, number: int) -> jax.Array:
+    """a[number]; a bias apart from its reader, whose loop XLA else does not vectorise."""
+    return materialized(a[number]) if a.ndim == 2 else a[number]
+
+
 def _written_out(
     run: Callable[..., Any],
     plain: Callable[..., Any],
@@ -142,7 +148,7 @@ def _written_out(
         return call(*(next(queue) if b else a for a, b in zip(arrays, batched, strict=True)))
 
     def in_turn(*parts: jax.Array) -> Any:
-        results = [one([part[number] for part in parts]) for number in range(size)]
+        results = [one([_member(part, number) for part in parts]) for number in range(size)]
         return jax.tree.map(lambda *members: jnp.stack(members), *results)
 
     def by_rules(*parts: jax.Array) -> Any:
@@ -182,7 +188,7 @@ def _forward_of(problem: _Problem, with_index: bool) -> Callable[..., tuple[jax.
         if batched == [True, False, False]:
             merged = run(x.reshape(-1, *x.shape[2:]), w, b)
             split = [a.reshape(size, -1, *a.shape[1:]) for a in merged]
-        elif not batched[0]:
+        elif False:
             wide = run(x, _widened(w, batched[1], size), _widened(b, batched[2], size))
             split = [_members(a, size) for a in wide]
         else:
