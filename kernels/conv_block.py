@@ -10,11 +10,11 @@ nothing but this index and the gradient, and writes what is as large as the conv
 once. The values are the same to the last bit; where two numbers of a window become equal only by
 the rounding of the addition, their gradient goes to the one that was larger.
 
-Batching on a CPU. vmap over the weights alone is one wide block, with one copy of the input's
-patches in place of one for each member; its result is split after the pool, when it is small. vmap
-over both is one block after the other. Whole blocks are written out, not single operators, because
-joining the members and taking them apart again between a convolution and its pool costs as much as
-the convolution.
+Batching. On a CPU vmap over the weights is one block after the other, also where all members see
+the same x: one wide block is slower there, as its members lie apart in memory. Whole blocks are
+written out, not single operators, because joining the members and taking them apart again between
+a convolution and its pool costs as much as the convolution. Elsewhere the members of one x are one
+wide block, and others follow the rules of convolution and pool.
 """
 
 import dataclasses
@@ -123,41 +123,65 @@ def _bias_gradient(index: jax.Array, dz: jax.Array) -> jax.Array:
 def _gradients(
     x: jax.Array, w: jax.Array, index: jax.Array, dz: jax.Array, *, problem: _Problem
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """By x, w and b."""
+    """By x, b and w."""
     _, pull = jax.vjp(problem.conv, x, w)
     dx, dw = pull(pooling.gradient_from_index(index, dz, problem.pool))
-    return dx, dw, _bias_gradient(index, dz)
+    return dx, _bias_gradient(index, dz), dw
 
 
-def _member(a: jax.Array, number: int) -> jax.Array:
-    """a[number]; a bias apart from its reader, whose loop XLA else does not vectorise."""
-    return materialized(a[number]) if a.ndim == 2 else a[number]
+def _member(a: jax.Array, number: int, after: jax.Array | None) -> jax.Array:
+    """a[number]; where `after` is given, a zero, not before that is known."""
+    if a.ndim == 2:  # A bias, apart from its reader, whose loop XLA else does not vectorise.
+        return materialized(a[number])
+    if after is None:
+        return a[number]
+    if jnp.issubdtype(a.dtype, jnp.integer):
+        return a[number] + after.astype(a.dtype)
+    return lax.dynamic_index_in_dim(a, number + after, keepdims=False)
 
 
-def _written_out(
+def _by_platform(
     run: Callable[..., Any],
-    plain: Callable[..., Any],
+    elsewhere: Callable[..., Any],
     size: int,
     batched: list[bool],
-    *arrays: jax.Array,
+    arrays: Sequence[jax.Array],
+    ordered: int,
 ) -> Any:
-    """vmap as one call after the other on a CPU, and by the operators' own rules elsewhere."""
+    """vmap as `size` calls of run, one after the other, on a CPU, and as `elsewhere` on the rest.
 
-    def one(parts: Sequence[jax.Array], call: Callable[..., Any] = run) -> Any:
+    XLA would run the first operation of all members, then the second, with the results of all in
+    memory and none in the cache. So a member begins with arrays[ordered], and that waits for the
+    member before: it is read at a place that depends on that one's result, though it is always the
+    same. Beyond 64 members the program would become too long.
+    """
+
+    def one(parts: Sequence[jax.Array]) -> Any:
         queue = iter(parts)
-        return call(*(next(queue) if b else a for a, b in zip(arrays, batched, strict=True)))
+        return run(*(next(queue) if b else a for a, b in zip(arrays, batched, strict=True)))
 
     def in_turn(*parts: jax.Array) -> Any:
-        results = [one([_member(part, number) for part in parts]) for number in range(size)]
+        waiting = sum(batched[:ordered]) if batched[ordered] else None
+        results, zero = [], None
+        for number in range(size):
+            members = [
+                _member(part, number, zero if place == waiting else None)
+                for place, part in enumerate(parts)
+            ]
+            results.append(one(members))
+            # Not the first result: the gradient by x may not be wanted.
+            last = results[-1][-1].ravel()[0].astype(jnp.float32)
+            zero = (last * 0).astype(jnp.int32)  # XLA keeps this product: it might be NaN
         return jax.tree.map(lambda *members: jnp.stack(members), *results)
 
-    def by_rules(*parts: jax.Array) -> Any:
-        return jax.vmap(lambda *parts: one(parts, plain))(*parts)
+    def others(*parts: jax.Array) -> Any:
+        queue = iter(parts)
+        return elsewhere(*(next(queue) if b else a for a, b in zip(arrays, batched, strict=True)))
 
     mapped = [a for a, b in zip(arrays, batched, strict=True) if b]
     if size > WRITTEN_OUT:
-        return by_rules(*mapped)
-    return lax.platform_dependent(*mapped, cpu=in_turn, default=by_rules)
+        return others(*mapped)
+    return lax.platform_dependent(*mapped, cpu=in_turn, default=others)
 
 
 def _widened(a: jax.Array, batched: bool, size: int) -> jax.Array:
@@ -184,49 +208,49 @@ def _forward_of(problem: _Problem, with_index: bool) -> Callable[..., tuple[jax.
 
     @run.def_vmap
     def rule(size: int, batched: list[bool], *arrays: jax.Array) -> tuple[Any, Any]:
-        x, w, b = arrays
+        def wide(x: jax.Array, w: jax.Array, b: jax.Array) -> tuple[jax.Array, ...]:
+            found = run(x, _widened(w, batched[1], size), _widened(b, batched[2], size))
+            return tuple(_members(a, size) for a in found)
+
         if batched == [True, False, False]:
-            merged = run(x.reshape(-1, *x.shape[2:]), w, b)
-            split = [a.reshape(size, -1, *a.shape[1:]) for a in merged]
-        elif False:
-            wide = run(x, _widened(w, batched[1], size), _widened(b, batched[2], size))
-            split = [_members(a, size) for a in wide]
+            x, *rest = arrays
+            found = run(x.reshape(-1, *x.shape[2:]), *rest)
+            found = tuple(a.reshape(size, -1, *a.shape[1:]) for a in found)
         else:
-            split = _written_out(run, plain, size, batched, *arrays)
-        return tuple(split), (True,) * len(split)
+            axes = [0 if b else None for b in batched]
+            elsewhere = jax.vmap(plain, axes, axis_size=size) if batched[0] else wide
+            found = _by_platform(run, elsewhere, size, batched, arrays, ordered=1)
+        return found, (True,) * len(found)
 
     return run
 
 
 @functools.cache
 def _backward_of(problem: _Problem) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
-    """(x, w, index, dz) to the gradients by x, w and b, with the batching rule."""
+    """(x, w, index, dz) to the gradients by x, b and w, with the batching rule."""
 
     def plain(*arrays: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        name = problem.name
-        operator = "conv_bias_relu_pool_gradients"
+        name, operator = problem.name, "conv_bias_relu_pool_gradients"
         return dispatch.call(operator, _GRADIENTS, name, *arrays, problem=problem)
 
     run = custom_vmap(plain)
 
-    def wide(size: int, batched: list[bool], *arrays: jax.Array) -> tuple[jax.Array, ...]:
-        """All members at once where all see the same x."""
-        x, *rest = arrays
-        w, index, dz = (_widened(a, b, size) for a, b in zip(rest, batched[1:], strict=True))
-        dy = pooling.gradient_from_index(index, dz, problem.pool)
-        _, pull = jax.vjp(lambda w: problem.conv(x, w), w)
-
-        def by_x(dy: jax.Array, w: jax.Array) -> jax.Array:
-            return jax.vjp(lambda x: problem.conv(x, w), x)[1](dy)[0]
-
-        dx = jax.vmap(by_x)(_members(dy, size), _members(w, size))
-        return dx, _members(pull(dy)[0], size), _members(_bias_gradient(index, dz), size)
-
     @run.def_vmap
     def rule(size: int, batched: list[bool], *arrays: jax.Array) -> tuple[Any, Any]:
-        if not batched[0]:
-            return wide(size, batched, *arrays), (True,) * 3
-        return _written_out(run, plain, size, batched, *arrays), (True,) * 3
+        def wide(x: jax.Array, *rest: jax.Array) -> tuple[jax.Array, ...]:
+            w, index, dz = (_widened(a, b, size) for a, b in zip(rest, batched[1:], strict=True))
+            dy = pooling.gradient_from_index(index, dz, problem.pool)
+            _, pull = jax.vjp(lambda w: problem.conv(x, w), w)
+
+            def by_x(dy: jax.Array, w: jax.Array) -> jax.Array:
+                return jax.vjp(lambda x: problem.conv(x, w), x)[1](dy)[0]
+
+            dx = jax.vmap(by_x)(_members(dy, size), _members(w, size))
+            return dx, _members(_bias_gradient(index, dz), size), _members(pull(dy)[0], size)
+
+        axes = [0 if b else None for b in batched]
+        elsewhere = jax.vmap(plain, axes, axis_size=size) if batched[0] else wide
+        return _by_platform(run, elsewhere, size, batched, arrays, ordered=2), (True,) * 3
 
     return run
 
@@ -243,7 +267,14 @@ def _block_forward(
     return z, (x, w, index)
 
 
-_block.defvjp(_block_forward, lambda problem, kept, dz: _backward_of(problem)(*kept, dz))
+def _block_backward(
+    problem: _Problem, kept: tuple[jax.Array, ...], dz: jax.Array
+) -> tuple[jax.Array, ...]:
+    dx, db, dw = _backward_of(problem)(*kept, dz)
+    return dx, dw, db
+
+
+_block.defvjp(_block_forward, _block_backward)
 
 _XLA = dispatch.Implementation("xla", _definition)
 _VALUE = (dispatch.Implementation("xla_rewrite", _value),)
