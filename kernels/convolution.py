@@ -33,7 +33,7 @@ from kernels.materialize import materialized
 from kernels.windows import Padding, Windows
 
 # Calls under vmap that are written out one after the other on a CPU.
-_WRITTEN_OUT = 64
+WRITTEN_OUT = 64
 
 
 def conv(
@@ -194,7 +194,7 @@ def _loop(
         return lax.map(one, list(parts))
 
     mapped = [a for a, b in zip(arrays, batched, strict=True) if b]
-    on_cpu = written_out if size <= _WRITTEN_OUT else by_xla
+    on_cpu = written_out if size <= WRITTEN_OUT else by_xla
     return lax.platform_dependent(*mapped, cpu=on_cpu, default=looped)
 
 

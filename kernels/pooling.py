@@ -85,23 +85,47 @@ def _max_pool(windows: Windows, name: str | None, x: jax.Array) -> jax.Array:
     return dispatch.call("max_pool", _VALUE, name, x, windows=windows)
 
 
-def _forward(
-    windows: Windows, name: str | None, x: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array]]:
+def value_and_index(
+    x: jax.Array, windows: Windows, name: str | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """The maximum of each window and which of its elements, counted in row-major order, it is.
+
+    The index is uint8, or uint16 for large windows, and `nothing` where a window is all padding.
+    """
+
     def run(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         return dispatch.call("max_pool", _VALUE_AND_INDEX, name, x, windows=windows)
 
-    y, index = _merging(run)(x)
+    return _merging(run)(x)
+
+
+def gradient_from_index(
+    index: jax.Array, dy: jax.Array, windows: Windows, name: str | None = None
+) -> jax.Array:
+    """The gradient by x, given the index and the gradient dy by the maxima."""
+
+    def run(index: jax.Array, dy: jax.Array) -> jax.Array:
+        return dispatch.call("max_pool_dx", _GRADIENT, name, index, dy, windows=windows)
+
+    return _merging(run)(index, dy)
+
+
+def nothing(index: jnp.dtype) -> np.ndarray:
+    """The index, of this type, of no element at all: no gradient passes."""
+    return np.array(jnp.iinfo(index).max, index)
+
+
+def _forward(
+    windows: Windows, name: str | None, x: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array]]:
+    y, index = value_and_index(x, windows, name)
     return y, (index,)
 
 
 def _backward(
     windows: Windows, name: str | None, residuals: tuple[jax.Array], dy: jax.Array
 ) -> tuple[jax.Array]:
-    def run(index: jax.Array, dy: jax.Array) -> jax.Array:
-        return dispatch.call("max_pool_dx", _GRADIENT, name, index, dy, windows=windows)
-
-    return (_merging(run)(*residuals, dy),)
+    return (gradient_from_index(*residuals, dy, windows, name),)
 
 
 _max_pool.defvjp(_forward, _backward)
@@ -145,27 +169,36 @@ def _value(x: jax.Array, *, windows: Windows) -> jax.Array:
     return functools.reduce(jnp.maximum, _elements(x, windows))
 
 
-def _value_and_index(x: jax.Array, *, windows: Windows) -> tuple[jax.Array, jax.Array]:
+def find(x: jax.Array, *, windows: Windows) -> tuple[jax.Array, jax.Array]:
+    """As `value_and_index`, for callers that change the index before they call `kept`."""
     count = math.prod(windows.window)
     dtype = jnp.uint8 if count < 255 else jnp.uint16
-    nothing = jnp.iinfo(dtype).max
     elements = _elements(x, windows)
     y = elements[0]
     index = jnp.zeros(y.shape, dtype)
     if windows.padded:
         first = next(windows.taps())
-        index = jnp.where(_inside(first, windows), index, dtype(nothing))
+        index = jnp.where(_inside(first, windows), index, nothing(dtype))
     for number, (tap, element) in enumerate(zip(windows.taps(), elements, strict=True)):
         if number == 0:
             continue
         better = ~(element <= y) & (y == y)  # larger, or the first NaN
         if windows.padded:
-            better = (better | (index == nothing)) & _inside(tap, windows)
+            better = (better | (index == nothing(dtype))) & _inside(tap, windows)
         index = jnp.where(better, dtype(number), index)
         y = jnp.where(better, element, y)
-    # Kept, not found again at each of the places where the backward pass looks at it.
-    index = materialized(index, lambda index: jnp.where(index < count, index, dtype(nothing)))
     return y, index
+
+
+def kept(index: jax.Array, windows: Windows) -> jax.Array:
+    """index, written once, and not found again at each place where the backward pass reads it."""
+    count = math.prod(windows.window)
+    return materialized(index, lambda index: jnp.where(index < count, index, nothing(index.dtype)))
+
+
+def _value_and_index(x: jax.Array, *, windows: Windows) -> tuple[jax.Array, jax.Array]:
+    y, index = find(x, windows=windows)
+    return y, kept(index, windows)
 
 
 def _gradient(index: jax.Array, dy: jax.Array, *, windows: Windows) -> jax.Array:
