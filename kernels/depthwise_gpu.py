@@ -18,7 +18,7 @@ so that one march gives both. Each block keeps its own sums of dw, for each lane
 once; XLA adds them up over blocks and width, always in the same order.
 
 Where the lanes are no multiple of 256 the last block starts earlier and computes some lanes once
-more, with the same results.
+more, with the same results. Rows below the image are zeros, and are not written.
 """
 
 import dataclasses
@@ -79,14 +79,24 @@ class _Plan:
     @classmethod
     def of(cls, shape: tuple[int, ...], most_rows: int, interpreted: bool) -> "_Plan":
         n, frames, height, width, c = shape
-        rows = next(r for r in range(min(height, most_rows), 0, -1) if height % r == 0)
-        count = n * height // rows
+        rows = pl.cdiv(height, pl.cdiv(height, most_rows))
+        count = n * pl.cdiv(height, rows)
         groups = min(count, max(1, _BLOCKS // pl.cdiv(width * c, _LANES)))
         return cls(frames, height, width * c, rows, count, groups, c, interpreted)
 
     @property
     def margin(self) -> tuple[int, int]:
         return (1, self.channels) if self.interpreted else (0, 0)
+
+    @property
+    def blocks(self) -> int:
+        """The tasks of one video."""
+        return pl.cdiv(self.height, self.rows)
+
+    @property
+    def below(self) -> int:
+        """Rows of the last of them that are not in the image."""
+        return self.blocks * self.rows - self.height
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -106,8 +116,7 @@ def _march(*refs: Any, plan: _Plan, gradients: bool) -> None:
     def place(task: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The video and the first row of a task."""
         number = group + task * plan.groups
-        blocks = plan.height // rows
-        return lax.div(number, blocks), lax.rem(number, blocks) * rows
+        return lax.div(number, plan.blocks), lax.rem(number, plan.blocks) * rows
 
     def fetch(step: Any) -> None:
         video, row = place(lax.div(step, frames))
@@ -126,9 +135,16 @@ def _march(*refs: Any, plan: _Plan, gradients: bool) -> None:
                 ready.at[slot],
             )
 
-    def write(video: jax.Array, time: jax.Array, row: jax.Array, sums: list[jax.Array]) -> None:
+    def write(video: jax.Array, time: Any, row: jax.Array, sums: list[jax.Array]) -> None:
         for r in range(rows):
-            result[video, time, row + r, pl.ds(lane, _LANES)] = sums[r].astype(result.dtype)
+
+            def store(r: int = r) -> None:
+                result[video, time, row + r, pl.ds(lane, _LANES)] = sums[r].astype(result.dtype)
+
+            if r < rows - plan.below:
+                store()
+            else:
+                pl.when(row + r < plan.height)(store)
 
     tasks = lax.div(plan.tasks - 1 - group, plan.groups) + 1
     steps = tasks * frames
@@ -139,6 +155,11 @@ def _march(*refs: Any, plan: _Plan, gradients: bool) -> None:
     zero = jnp.zeros((_LANES,), jnp.float32)
     if not plan.interpreted:
         zero = plgpu.layout_cast(zero, strided)
+
+    def first(video: jax.Array, row: jax.Array) -> jax.Array:
+        """A row of x in the first frame, which no step has fetched."""
+        line = _wide(x[video, 0, jnp.minimum(row, plan.height - 1), pl.ds(lane, _LANES)])
+        return jnp.where(row < plan.height, line, zero) if plan.below else line
 
     def over_time(time: jax.Array, carry: Any, task: jax.Array) -> Any:
         (before, now), past, dw = carry
@@ -180,8 +201,7 @@ def _march(*refs: Any, plan: _Plan, gradients: bool) -> None:
         video, row = place(task)
         empty, past = [zero] * rows, ()
         if gradients:
-            first = [_wide(x[video, 0, row + r, pl.ds(lane, _LANES)]) for r in range(rows)]
-            past = (empty, first)
+            past = (empty, [first(video, row + r) for r in range(rows)])
         march = functools.partial(over_time, task=task)
         (last, _), _, dw = lax.fori_loop(0, frames, march, ((empty, empty), past, dw))
         write(video, frames - 1, row, last)
@@ -208,12 +228,12 @@ def _run(source: jax.Array, w: jax.Array, x: jax.Array | None, interpret: Any) -
         plgpu.Barrier(num_arrivals=3, num_barriers=_SLOTS),
     ]
     results = [jax.ShapeDtypeStruct(flat.shape, source.dtype)]
-    operands = [_with_margin(flat, plan.margin), lines]
+    operands = [_with_zeros(flat, plan, *plan.margin), lines]
     if x is not None:
         scratch.insert(1, plgpu.SMEM((_SLOTS, plan.rows, _LANES), x.dtype))
         scratch[-1] = plgpu.Barrier(num_arrivals=4, num_barriers=_SLOTS)
         results.append(jax.ShapeDtypeStruct((plan.groups, 27, width * c), jnp.float32))
-        operands.append(x.reshape(flat.shape))
+        operands.append(_with_zeros(x.reshape(flat.shape), plan, 0, 0))
     run = plgpu.kernel(
         functools.partial(_march, plan=plan, gradients=x is not None),
         out_type=results,
@@ -233,10 +253,11 @@ def _run(source: jax.Array, w: jax.Array, x: jax.Array | None, interpret: Any) -
     return y, dw.reshape(3, 3, 3, c)
 
 
-def _with_margin(flat: jax.Array, margin: tuple[int, int]) -> jax.Array:
-    if margin == (0, 0):
+def _with_zeros(flat: jax.Array, plan: _Plan, rows: int, lanes: int) -> jax.Array:
+    """What TMA reads outside of the image, for an interpreter."""
+    if not plan.interpreted:
         return flat
-    return jnp.pad(flat, ((0, 0), (0, 0), *((m, m) for m in margin)))
+    return jnp.pad(flat, ((0, 0), (0, 0), (rows, rows + plan.below), (lanes, lanes)))
 
 
 def forward(x: jax.Array, w: jax.Array, *, interpret: Any = None) -> jax.Array:
