@@ -8,6 +8,8 @@ and width is a 2D convolution over (t, h*w), and a single element is a matrix pr
 ("xla_rewrite") no transpose is left.
 
 Depthwise convolutions run on a CPU as sums of shifted products ("xla_shift", kernels/shifted.py).
+"pallas_gpu" (kernels/depthwise_gpu.py) is a kernel for depthwise 3x3x3 that has both gradients from
+one pass. No GPU was at hand to time it, so nothing chooses it but its name.
 
 Derivatives. With T(x, w, dy) = <dy, conv(x, w)>, the convolution, its gradient by x and its
 gradient by w are each the derivative of T by one argument, and the derivatives of any of them are
@@ -52,7 +54,7 @@ def conv(
     stride, dilation: one integer or one for each spatial axis.
     padding: "VALID", "SAME" or a (low, high) pair for each spatial axis; padded with zeros.
     implementation: "xla" (definition, XLA's derivatives and batching), "xla_rewrite",
-    "xla_shift" (depthwise only) or None.
+    "xla_shift" (depthwise only), "pallas_gpu" (depthwise 3x3x3 only, differentiable once) or None.
     Returns [n, *outputs, o]. Raises ValueError where the shapes or types do not fit together.
     """
     if x.ndim not in (4, 5) or w.ndim != x.ndim:
@@ -126,6 +128,30 @@ def _rewritten(x: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
         flat = dataclasses.replace(_only(windows, (0, 1)), sizes=time.shape[1:3])
         return _lax_conv(time, w[:, :, 0], flat, groups).reshape(outputs)
     return _lax_conv(x, w, windows, groups)
+
+
+def _on_gpu(x: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
+    from kernels import depthwise_gpu  # only here: it takes 0.3 s to import Pallas
+
+    return depthwise_gpu.forward(x, w[..., 0, :])
+
+
+def _both_on_gpu(
+    x: jax.Array, w: jax.Array, dy: jax.Array, *, problem: _Problem
+) -> tuple[jax.Array, jax.Array]:
+    from kernels import depthwise_gpu
+
+    dx, dw = depthwise_gpu.backward(x, w[..., 0, :], dy)
+    return dx, dw[..., None, :]
+
+
+def _not_on_gpu(x: jax.Array, w: jax.Array, *, problem: _Problem) -> str | None:
+    if problem.name != "pallas_gpu":
+        return "which must be named"
+    from kernels import depthwise_gpu
+
+    reason = _not_depthwise(x, w, problem=problem)
+    return reason or depthwise_gpu.refusal(problem.windows, problem.x_shape, x.dtype)
 
 
 def _not_depthwise(*arrays: jax.Array, problem: _Problem) -> str | None:
@@ -281,7 +307,45 @@ def _keep(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda problem, a, b: (function(problem, a, b), (a, b))
 
 
-_conv.defvjp(_keep(_conv), lambda p, saved, dy: (_dx(p, dy, saved[1]), _dw(p, saved[0], dy)))
+def _conv_backward(
+    problem: _Problem, saved: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, w = saved
+    if problem.name == "pallas_gpu":
+        return _both(problem, x, w, dy)
+    return _dx(problem, dy, w), _dw(problem, x, dy)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _both(
+    problem: _Problem, x: jax.Array, w: jax.Array, dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Both gradients from the one pass of "pallas_gpu"; vmap calls it one after the other."""
+
+    def plain(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return dispatch.call("conv_gradients", _BOTH, problem.name, x, w, dy, problem=problem)
+
+    run = custom_vmap(plain)
+
+    @run.def_vmap
+    def rule(size: int, batched: list[bool], *arrays: jax.Array) -> tuple[Any, Any]:
+        full = [
+            a if b else jnp.broadcast_to(a, (size, *a.shape))
+            for a, b in zip(arrays, batched, strict=True)
+        ]
+        return lax.map(lambda parts: run(*parts), tuple(full)), (True, True)
+
+    return run(x, w, dy)
+
+
+def _twice(problem: _Problem, saved: None, d: Any) -> Any:
+    raise NotImplementedError(
+        "conv is differentiable once as 'pallas_gpu': use 'xla_rewrite' for higher derivatives"
+    )
+
+
+_both.defvjp(lambda p, x, w, dy: (_both(p, x, w, dy), None), _twice)
+_conv.defvjp(_keep(_conv), _conv_backward)
 _dx.defvjp(_keep(_dx), lambda p, saved, x: (_conv(p, x, saved[1]), _dw(p, x, saved[0])))
 _dw.defvjp(_keep(_dw), lambda p, saved, w: (_dx(p, saved[1], w), _conv(p, saved[0], w)))
 
@@ -290,6 +354,7 @@ _SHIFT = functools.partial(
     dispatch.Implementation, "xla_shift", platforms=("cpu",), refuses=_not_depthwise
 )
 _FORWARD = (
+    dispatch.Implementation("pallas_gpu", _on_gpu, platforms=(), refuses=_not_on_gpu),
     _SHIFT(lambda x, w, *, problem: shifted.forward(x, w[..., 0, :], problem.windows)),
     dispatch.Implementation("xla_rewrite", _rewritten),
     _XLA,
@@ -303,3 +368,4 @@ _DW = (
     dispatch.Implementation("xla_rewrite", _rewritten_dw_apart, platforms=("cpu",)),
     dispatch.Implementation("xla_rewrite", _rewritten_dw),
 )
+_BOTH = (dispatch.Implementation("pallas_gpu", _both_on_gpu, platforms=()),)

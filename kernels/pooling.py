@@ -153,15 +153,20 @@ def _elements(x: jax.Array, windows: Windows) -> list[jax.Array]:
     return list(windows.elements(lax.pad(x, _lowest(x.dtype), padding)))
 
 
-def _inside(tap: tuple[int, ...], windows: Windows) -> jax.Array:
-    """[1, *outputs, 1], whether this element of the window lies in the input, not in padding."""
-    shape = (1, *windows.outputs, 1)
-    inside = jnp.ones(shape, bool)
+def _inside(tap: tuple[int, ...], windows: Windows) -> np.ndarray:
+    """Whether this element of the window lies in the input, not in padding.
+
+    [1, *outputs, 1], or 1 in place of an output along an axis without padding. It is a constant of
+    the program: computed by it, XLA starts a kernel on a GPU for each of these small arrays.
+    """
+    inside = np.ones((1,) * (len(tap) + 2), bool)
     for axis, (offset, size) in enumerate(zip(tap, windows.sizes, strict=True)):
         low, high = windows.padding[axis]
         if low or high:
-            place = lax.broadcasted_iota(jnp.int32, shape, axis + 1) * windows.stride[axis]
-            inside &= (place >= low - offset) & (place < size + low - offset)
+            place = np.arange(windows.outputs[axis]) * windows.stride[axis] + offset - low
+            shape = [1] * inside.ndim
+            shape[axis + 1] = -1
+            inside = inside & ((place >= 0) & (place < size)).reshape(shape)
     return inside
 
 
