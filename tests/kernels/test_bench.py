@@ -24,6 +24,21 @@ def test_a_table_and_a_record(tmp_path, capsys, monkeypatch):
     assert all(0 < result["seconds"][0] <= result["seconds"][-1] for result in results)
 
 
+def test_on_a_gpu_what_waits_for_a_measurement_is_a_candidate():
+    stage, down = (
+        next(s for s in specs.DEPTHWISE if s.name == name)
+        for name in ("x3d_m.stage2", "x3d_m.stage3_down")
+    )
+
+    def names(spec, platform):
+        return set(bench.functions("depthwise_conv3d", spec, "bfloat16", platform))
+
+    assert names(stage, "gpu") == {"xla", "chosen", "xla_shift", "pallas_gpu"}
+    assert names(down, "gpu") == {"xla", "chosen", "xla_shift"}  # the kernel has no stride
+    assert names(stage, "cpu") == {"xla", "chosen"}
+    assert set(bench.functions("max_pool", specs.POOL[0], platform="gpu")) == {"xla", "chosen"}
+
+
 def test_the_floor_is_the_slower_of_memory_and_arithmetic():
     slow = devices.Device("slow", 10.0, {"float32": 1e9}, measured=False)
     pool = specs.Spec("pool", (1, 4, 4, 1), (2, 2), (2, 2))
