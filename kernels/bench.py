@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 
 import kernels
-from kernels import devices, dispatch, specs
+from kernels import devices, dispatch, members, specs
 from kernels.windows import Windows
 
 # What no platform chooses by itself until it has been timed there.
@@ -259,11 +259,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=60, help="limit for one shape and pass")
     parser.add_argument("--against", choices=("torch",), help="a further baseline (CPU)")
+    parser.add_argument(
+        "--members",
+        type=int,
+        metavar="N",
+        help="instead: a train step of N small CNNs under vmap against one by one",
+    )
     parser.add_argument("--json", type=pathlib.Path, help="where to write the results")
     options = parser.parse_args(arguments)
     wrong = [name for name in options.names if name not in known]
     if wrong:
         parser.error(f"no shape is called {wrong[0]}: use {', '.join(known)}")
+    if options.members is not None:
+        if options.members < 1 or options.names:
+            parser.error(f"--members {options.members}: give 1 or more, and no shapes")
+        members.report(options.members, options.batch or 32, options.rounds)
+        return
     if options.against and jax.default_backend() != "cpu":
         parser.error(f"--against {options.against} is for CPUs, this is {jax.default_backend()}")
     dtype = jnp.dtype(options.dtype)

@@ -8,8 +8,8 @@ and width is a 2D convolution over (t, h*w), and a single element is a matrix pr
 ("xla_rewrite") no transpose is left.
 
 On a CPU, depthwise convolutions run as sums of shifted products ("xla_shift", kernels/shifted.py).
-XLA's fast convolutions there are the dense 2D ones: 3D windows take 2 to 5 times as long, their
-gradients up to 270 times (3x7x7 over 3 channels, stride (1, 2, 2)), and so do groups. So a 3D
+XLA's fast convolutions there are the dense 2D ones: 3D windows take 1.5 to 5 times as long, their
+gradients up to 190 times (3x7x7 over 3 channels, stride (1, 2, 2)), and so do groups. So a 3D
 window becomes a sum over its frames, and groups one convolution each ("xla_parts").
 "pallas_gpu" (kernels/depthwise_gpu.py) is a kernel for depthwise 3x3x3 that has both gradients from
 one pass. No GPU was at hand to time it, so nothing chooses it but its name.
