@@ -35,10 +35,20 @@ def _cnn() -> Family:
     return Family(cnn.PRESETS, cnn.CNN)
 
 
+def _resnet3d() -> Family:
+    from zoo.models import resnet3d
+    from zoo.weights.maps.resnet3d import table
+
+    return Family(resnet3d.PRESETS, resnet3d.ResNet3D, table)
+
+
 MODELS: Mapping[str, Callable[[], Family]] = {
     "cnn_base": _cnn,
     "cnn_small": _cnn,
     "cnn_small_shift": _cnn,
+    "r3d_18": _resnet3d,
+    "mc3_18": _resnet3d,
+    "r2plus1d_18": _resnet3d,
 }
 
 
