@@ -42,6 +42,27 @@ def _resnet3d() -> Family:
     return Family(resnet3d.PRESETS, resnet3d.ResNet3D, table)
 
 
+def _resnet50() -> Family:
+    from zoo.models import resnet50
+    from zoo.weights.maps.resnet50 import table
+
+    return Family(resnet50.PRESETS, resnet50.ResNet50, table)
+
+
+def _slowfast() -> Family:
+    from zoo.models import slowfast
+    from zoo.weights.maps.slowfast import table
+
+    return Family(slowfast.PRESETS, slowfast.SlowFast, table)
+
+
+def _x3d() -> Family:
+    from zoo.models import x3d
+    from zoo.weights.maps.x3d import table
+
+    return Family(x3d.PRESETS, x3d.X3D, table)
+
+
 MODELS: Mapping[str, Callable[[], Family]] = {
     "cnn_base": _cnn,
     "cnn_small": _cnn,
@@ -49,6 +70,20 @@ MODELS: Mapping[str, Callable[[], Family]] = {
     "r3d_18": _resnet3d,
     "mc3_18": _resnet3d,
     "r2plus1d_18": _resnet3d,
+    "c2d_r50": _resnet50,
+    "i3d_r50": _resnet50,
+    "slow_r50": _resnet50,
+    "slow_r50_4x16": _resnet50,
+    "r2plus1d_r50": _resnet50,
+    "csn_r101": _resnet50,
+    "slowfast_r50": _slowfast,
+    "slowfast_r50_4x16": _slowfast,
+    "slowfast_r101": _slowfast,
+    "slowfast_16x8_r101_50_50": _slowfast,
+    "x3d_xs": _x3d,
+    "x3d_s": _x3d,
+    "x3d_m": _x3d,
+    "x3d_l": _x3d,
 }
 
 
