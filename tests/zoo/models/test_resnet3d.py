@@ -8,6 +8,7 @@ def test_reference_logits(check_golden):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["mc3_18", "r2plus1d_18"])
 def test_reference_logits_of_the_others(check_golden, name):
     check_golden(f"torchvision_{name}", name)
