@@ -13,6 +13,7 @@ gradients up to 190 times (3x7x7 over 3 channels, stride (1, 2, 2)), and so do g
 window becomes a sum over its frames, and groups one convolution each ("xla_parts").
 "pallas_gpu" (kernels/depthwise_gpu.py) is a kernel for depthwise 3x3x3 that has both gradients from
 one pass. No GPU was at hand to time it, so nothing chooses it but its name.
+"pallas_tpu" (kernels/depthwise_tpu.py) is one for TPUs, likewise by name only.
 
 Derivatives. With T(x, w, dy) = <dy, conv(x, w)>, the convolution, its gradient by x and its
 gradient by w are each the derivative of T by one argument, and the derivatives of any of them are
@@ -58,7 +59,7 @@ def conv(
     padding: "VALID", "SAME" or a (low, high) pair for each spatial axis; padded with zeros.
     implementation: "xla" (definition, XLA's derivatives and batching), "xla_rewrite",
     "xla_shift" (depthwise only), "xla_parts" (3D windows and groups), "pallas_gpu" (depthwise
-    3x3x3 only, differentiable once) or None.
+    3x3x3 only, differentiable once), "pallas_tpu" (depthwise only) or None.
     Returns [n, *outputs, o]. Raises ValueError where the shapes or types do not fit together.
     """
     if x.ndim not in (4, 5) or w.ndim != x.ndim:
@@ -149,6 +150,33 @@ def _not_depthwise(*arrays: jax.Array, problem: _Problem) -> str | None:
     if problem.w_shape[-2] == 1 and problem.w_shape[-1] == problem.groups > 1:
         return None
     return "which needs as many groups as input and output channels"
+
+
+def _not_on_tpu(*arrays: jax.Array, problem: _Problem) -> str | None:
+    reason = _not_depthwise(*arrays, problem=problem)
+    if reason is None:
+        from kernels import depthwise_tpu  # Pallas is slow to import, and few programs need it
+
+        reason = depthwise_tpu.refuses(arrays[0], problem.windows)
+    return reason
+
+
+def _forward_tpu(x: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
+    from kernels import depthwise_tpu
+
+    return depthwise_tpu.forward(x, w[..., 0, :], problem.windows)
+
+
+def _dx_tpu(dy: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
+    from kernels import depthwise_tpu
+
+    return depthwise_tpu.gradient_x(dy, w[..., 0, :], problem.windows)
+
+
+def _dw_tpu(x: jax.Array, dy: jax.Array, *, problem: _Problem) -> jax.Array:
+    from kernels import depthwise_tpu
+
+    return depthwise_tpu.gradient_w(x, dy, problem.windows)[..., None, :]
 
 
 def _rewritten_dx(dy: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
@@ -361,19 +389,24 @@ _SHIFT = functools.partial(
 _PARTS = functools.partial(
     dispatch.Implementation, "xla_parts", platforms=("cpu",), refuses=_not_taken_apart
 )
+# By name only: it executes more instruction bundles than XLA's convolution, and no TPU was at hand.
+_TPU = functools.partial(dispatch.Implementation, "pallas_tpu", platforms=(), refuses=_not_on_tpu)
 _FORWARD = (
     dispatch.Implementation("pallas_gpu", _on_gpu, platforms=(), refuses=_not_on_gpu),
+    _TPU(_forward_tpu),
     _SHIFT(lambda x, w, *, problem: shifted.forward(x, w[..., 0, :], problem.windows)),
     _PARTS(lambda x, w, *, problem: parts.forward(x, w, problem.windows, problem.groups)),
     dispatch.Implementation("xla_rewrite", _rewritten),
     _XLA,
 )
 _DX = (
+    _TPU(_dx_tpu),
     _SHIFT(lambda dy, w, *, problem: shifted.gradient_x(dy, w[..., 0, :], problem.windows)),
     _PARTS(_parts_dx),
     dispatch.Implementation("xla_rewrite", _rewritten_dx),
 )
 _DW = (
+    _TPU(_dw_tpu),
     _SHIFT(lambda x, dy, *, problem: shifted.gradient_w(x, dy, problem.windows)[..., None, :]),
     _PARTS(_parts_dw),
     dispatch.Implementation("xla_rewrite", _rewritten_dw_apart, platforms=("cpu",)),
