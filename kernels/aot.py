@@ -155,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("names", nargs="*", help=f"shapes (default: all): {', '.join(known)}")
     parser.add_argument("--target", required=True, help="v5e:2x4, v6e:2x4, ..., h200")
+    parser.add_argument("--batch", type=int, help="in place of the shapes' own batch sizes")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--json", type=pathlib.Path, help="where to write the reports")
     options = parser.parse_args(arguments)
@@ -172,6 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         compiler = importlib.import_module(f"kernels.{_COMPILERS[target.platform]}").compile_report
         for name in options.names or known:
             operator, spec = known[name]
+            spec = spec.batch(options.batch) if options.batch else spec
             xla: dict[str, Report | None] = {}
             for row in rows(operator, spec, jnp.dtype(options.dtype), target, compiler):
                 xla.setdefault(row.passes, row.report)
@@ -184,6 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         record = {
             "jax": jax.__version__,
             "target": str(target),
+            "batch": options.batch,
             "dtype": options.dtype,
             "rows": [dataclasses.asdict(row) for row in found],
         }

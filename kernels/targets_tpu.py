@@ -37,6 +37,7 @@ _OPCODE = re.compile(r"^\s*(?:ROOT )?%\S+ = .*? ([a-z][\w-]*)\(")
 # Instructions that run nothing of their own; every other one should carry an estimate.
 _FREE = {"bitcast", "constant", "copy-done", "copy-start", "get-tuple-element", "parameter"}
 _FREE |= {"after-all", "partition-id", "replica-id", "slice-done", "slice-start", "tuple"}
+_NOTHING = re.compile(r'custom_call_target="(AllocateBuffer|ConcatBitcast)"')
 _BUNDLE = re.compile(r"^\s*0x[0-9a-f]+\s+([A-Z]*)\s*:\s*((?:>\s*)*)\{(\})?")
 _EXIT = re.compile(r"scmp\.\w+\.s32\.totalorder %\w+, (\d+) /\* loop exit test \*/")
 
@@ -114,10 +115,9 @@ def _unknown(line: str) -> bool:
     XLA's own select-and-scatter is one of them, as a Pallas kernel is.
     """
     match = _OPCODE.match(line)
-    buffers = 'custom_call_target="AllocateBuffer"'
-    return bool(
-        match and match[1] not in _FREE and '"estimated_cycles"' not in line and buffers not in line
-    )
+    if not match or match[1] in _FREE or _NOTHING.search(line):
+        return False
+    return '"estimated_cycles"' not in line
 
 
 def _copied(line: str) -> int:

@@ -29,6 +29,7 @@ ENTRY %main {
   %fusion = bf16[32,56,56,54]{3,0,2,1} fusion(%copy), "estimated_cycles":"900","size":"1",
   %copy_bitcast_fusion = f32[256,256]{1,0} fusion(%fusion), calls=%c, "estimated_cycles":"9"
   %transpose.3 = f32[256,256]{0,1} transpose(%fusion), "estimated_cycles":"5","size":"9",
+  %custom-call = f32[256,256]{0,1} custom-call(%p), custom_call_target="ConcatBitcast"
   %tuple.9 = (f32[256,256]{0,1}) tuple(%transpose.3), "memory_space":"1","offset":"0","size":"4096"
 }
 """
@@ -96,11 +97,13 @@ def test_without_libtpu_one_sentence_says_what_to_install():
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["v5e:2x4", "v6e:2x4"])
 def test_the_depthwise_kernels_compile(target, tmp_path):
-    done = command("--target", target, "x3d_m.stage5", "--json", str(tmp_path / "out.json"))
+    out = tmp_path / "out.json"
+    done = command("--target", target, "x3d_m.stage2", "--batch", "8", "--json", str(out))
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    rows = json.loads(out.read_text())["rows"]
     assert {row["candidate"] for row in rows} >= {"xla", "pallas_tpu"}
     assert all((row["report"]["cycles"] or row["report"]["bundles"] or 1) > 0 for row in rows)
     assert all(row["report"]["cycles"] for row in rows if row["candidate"] == "xla")
