@@ -9,6 +9,7 @@ import fnmatch
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from zoo.weights.published import PUBLISHED
 from zoo.weights.spec import WeightsSpec
 
 if TYPE_CHECKING:
@@ -160,8 +161,22 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def list_weights(pattern: str = "*") -> list[str]:
-    """The names of the trained weights that match a shell pattern such as "cnn*", sorted."""
-    return sorted(fnmatch.filter(WEIGHTS, pattern))
+    """The names of the trained weights that match a shell pattern such as "cnn*", sorted.
+
+    Those inside the package, and those that others published for models of `list_models`.
+    """
+    published = (name for name, record in PUBLISHED.items() if record.model in MODELS)
+    return sorted(fnmatch.filter((*WEIGHTS, *published), pattern))
+
+
+def weights_of(model: str) -> list[str]:
+    """The names of the trained weights of a model, sorted."""
+    return [name for name in list_weights() if weights_model(name) == model]
+
+
+def weights_model(name: str) -> str:
+    """The name of the model that trained weights are of."""
+    return (WEIGHTS[name] if name in WEIGHTS else PUBLISHED[name]).model
 
 
 def create_model(

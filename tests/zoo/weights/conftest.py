@@ -1,11 +1,17 @@
-"""A writer of torch files without torch: both containers, and whatever a pickle should not hold."""
+"""A writer of torch files without torch, and a web server that misbehaves.
+
+The writer knows both containers, and writes whatever a pickle should not hold.
+"""
 
 import dataclasses
+import http.server
 import io
 import pickle
 import struct
+import threading
+import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -172,3 +178,83 @@ class CODE:
 
     Name, Call, Persistent, Raw, Writer = Name, Call, Persistent, Raw, TorchWriter
     pickled, ordered = staticmethod(pickled), staticmethod(ordered)
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `content`; what else it does is in the attributes."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content = bytes(range(256)) * 2000
+        self.etag = '"one"'
+        self.breaks: list[int] = []  # after how many bytes each of the next answers ends
+        self.says_length = True
+        self.ranges = True
+        self.redirect = ""
+        self.status = 200
+        self.delay = 0.0
+        self.requests: list[dict[str, str]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/weights.pth"
+
+    def handle_error(self, request, client_address):
+        """Quiet: a client that goes away is what some tests are about."""
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *arguments):
+        """Quiet."""
+
+    def do_GET(self):
+        server = self.server
+        server.requests.append(dict(self.headers))
+        if server.redirect:
+            self.send_response(302)
+            self.send_header("Location", server.redirect)
+            self.end_headers()
+            return
+        if server.status != 200:
+            self.send_error(server.status)
+            return
+        start, size = 0, len(server.content)
+        asked = self.headers.get("Range")
+        unchanged = self.headers.get("If-Range", server.etag) == server.etag
+        if asked and server.ranges and unchanged:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            if start >= size:
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{size}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+        else:
+            self.send_response(200)
+        if server.says_length:
+            self.send_header("Content-Length", str(size - start))
+        if server.etag:
+            self.send_header("ETag", server.etag)
+        self.end_headers()
+        end = size
+        if server.breaks:
+            end = min(start + server.breaks.pop(0), size)
+        for place in range(start, end, 1 << 16):
+            self.wfile.write(server.content[place : min(place + (1 << 16), end)])
+            time.sleep(server.delay)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A web server on this machine."""
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
