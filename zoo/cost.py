@@ -34,7 +34,7 @@ def flops(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> int:
     variables = variable_shapes(model, clip_shape)
     clips = jax.ShapeDtypeStruct((1, *clip_shape), jnp.float32)
 
-    def logits(variables: Any, clips: jax.Array) -> jax.Array:  # new, so that no trace is reused
+    def logits(variables: Any, clips: jax.Array) -> Any:  # new, so that no trace is reused
         return model.apply(variables, clips)
 
     with _definitions():
