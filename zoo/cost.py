@@ -1,6 +1,7 @@
 """What a model costs: parameters and arithmetic, without running it."""
 
 import contextlib
+import dataclasses
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,46 @@ def parameters(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
 
 
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One of the modules that a model consists of, in the order in which they run.
+
+    output: shape for one clip. parameters: how many numbers are trained in it.
+    """
+
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    output_bytes: int
+    parameters: int
+
+
+def layers(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> list[Layer]:
+    """The modules directly inside a model, for one clip [t h w c]."""
+    variables = variable_shapes(model, clip_shape)
+    clips = jax.ShapeDtypeStruct((1, *clip_shape), jnp.float32)
+    found: dict[str, Layer] = {}
+
+    def note(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
+        result = call(*arguments, **keywords)
+        path = context.module.path
+        if len(path) == 1 and context.method_name == "__call__":
+            arrays = [a for a in jax.tree.leaves(result) if hasattr(a, "shape")]
+            trained = jax.tree.leaves(variables["params"].get(path[0], {}))
+            found[path[0]] = Layer(
+                path[0],
+                type(context.module).__name__,
+                arrays[0].shape if arrays else (),
+                sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays),
+                sum(math.prod(leaf.shape) for leaf in trained),
+            )
+        return result
+
+    with nn.intercept_methods(note):
+        jax.eval_shape(model.apply, variables, clips)
+    return list(found.values())
+
+
 def flops(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> int:
     """Multiplications and additions in convolutions and products for one clip [t h w c].
 
@@ -37,13 +78,13 @@ def flops(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> int:
     def logits(variables: Any, clips: jax.Array) -> Any:  # new, so that no trace is reused
         return model.apply(variables, clips)
 
-    with _definitions():
+    with xla_definitions():
         program = jax.make_jaxpr(logits)(variables, clips)
     return _flops(program.jaxpr)
 
 
 @contextlib.contextmanager
-def _definitions() -> Iterator[None]:
+def xla_definitions() -> Iterator[None]:
     """While it lasts, every operator is its XLA definition."""
     before = os.environ.get("ZOO_KERNELS")
     os.environ["ZOO_KERNELS"] = "xla"

@@ -50,7 +50,7 @@ def test_loops_count_each_time():
     [
         # Multiply-adds, as the papers count: PyTorchVideo's model zoo and torchvision's metadata.
         ("slow_r50", (8, 256, 256, 3), 54.52),
-        ("slowfast_r50", (32, 256, 256, 3), 65.71),
+        pytest.param("slowfast_r50", (32, 256, 256, 3), 65.71, marks=pytest.mark.slow),
         ("r3d_18", (16, 112, 112, 3), 40.697),
     ],
 )

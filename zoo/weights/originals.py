@@ -68,14 +68,14 @@ def import_file(name: str, path: str | os.PathLike) -> tuple[dict[str, Any], Wei
     expected = _expected(record)
     known = str(expected) or download.pinned(original)
     right = expected.fits(path, digest) and digest.startswith(download.pinned(original))
-    if known and not right:
+    result = _convert(name, record, path, digest, right)
+    if right:
+        download.pin(original, digest)
+    elif known:
         _say(
             f"{path} is not the published file of {name}: its sha256 is {digest}; it is used as "
             f"{name} until {folder(name)} is deleted"
         )
-    result = _convert(name, record, path, digest, right)
-    if right:
-        download.pin(original, digest)
     return result
 
 

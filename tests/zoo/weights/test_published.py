@@ -13,9 +13,10 @@ import pytest
 import safetensors.numpy
 
 import zoo
+from zoo import __main__ as command_line
 from zoo import cost, registry
 from zoo.models import cnn
-from zoo.weights import convert, originals, published
+from zoo.weights import convert, published
 from zoo.weights.errors import WeightsError
 from zoo.weights.published import PUBLISHED
 
@@ -43,9 +44,7 @@ def toy(monkeypatch, tmp_path, server):
 
 
 def set_record(monkeypatch, record):
-    changed = {**PUBLISHED, "toy.k400": record}
-    for module in (registry, originals, sys.modules["zoo.weights.pretrained"]):
-        monkeypatch.setattr(module, "PUBLISHED", changed)
+    monkeypatch.setitem(PUBLISHED, "toy.k400", record)
 
 
 @pytest.fixture
@@ -243,7 +242,6 @@ def test_weights_not_for_commerce_are_used_only_where_they_are_named(
 
 def test_of_two_weights_of_a_model_one_has_to_be_named(toy, monkeypatch, tmp_path):
     monkeypatch.setitem(PUBLISHED, "toy.other", toy)
-    set_record(monkeypatch, toy)
     with pytest.raises(ValueError, match=r"name toy\.k400 .*toy\.other"):
         zoo.import_weights("toy", tmp_path / "X.pyth")
 
@@ -289,6 +287,47 @@ def test_class_names_are_the_publishers():
     names = published.class_names("kinetics400")
     assert names[:2] == ("abseiling", "air drumming") and names[-1] == "zumba"
     assert math.isclose(len(published.class_names("kinetics600")), 600)
+
+
+def test_the_command_line_imports(content, state, tmp_path, capsys):
+    path = tmp_path / "X.pyth"
+    path.write_bytes(content)
+    assert command_line.main(["import", "toy", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert hashlib.sha256(content).hexdigest() in out and "load_pretrained('toy.k400')" in out
+    check(zoo.load_pretrained("toy.k400"), state)
+
+
+def test_the_command_line_refuses_a_wrong_file_in_one_line(toy, tmp_path, capsys):
+    path = tmp_path / "X.pyth"
+    path.write_bytes(b"<html>not found</html>")
+    assert command_line.main(["import", "toy", str(path)]) == 2
+    captured = capsys.readouterr()
+    assert "a web page and not a weight file" in captured.err and captured.err.count("\n") == 1
+
+
+def test_the_command_line_gives_the_publishers_names_back(content, state, tmp_path, capsys):
+    path, back = tmp_path / "X.pyth", tmp_path / "back.safetensors"
+    path.write_bytes(content)
+    zoo.import_weights("toy", path)
+    arguments = ["export", "toy.k400", "--format", "torch-named", "--output", str(back)]
+    assert command_line.main(arguments) == 0
+    assert f"{len(state)} entries under the publisher's names" in capsys.readouterr().out
+    found = safetensors.numpy.load_file(back)
+    assert found.keys() == state.keys()
+    for name, array in state.items():
+        np.testing.assert_array_equal(found[name], array)
+    check(zoo.import_weights("toy", back), state)
+
+
+def test_the_command_line_says_what_published_weights_are(toy, capsys):
+    assert command_line.main(["info", "toy.k400"]) == 0
+    out = capsys.readouterr().out
+    for part in (toy.url, "Apache-2.0", "top-1 75.9 on kinetics400 (10 clips x 3"):
+        assert part in out
+    assert "2 frames, 5 apart at 30 frames per second" in out and "not yet" in out
+    assert command_line.main(["info", "toy"]) == 0
+    assert "toy.k400: Apache-2.0, top-1 75.9" in capsys.readouterr().out
 
 
 LOAD = """
