@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments import bench_inference
 from zoo import video
 
 Source = str | bytes
@@ -321,7 +322,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--size", type=int, default=112, help="height and width of the clips")
     command.add_argument("--config", help="also time the stages of this configuration")
     command.add_argument("--steps", type=int, default=30, help="batches to time of --config")
+    bench_inference.add_command(commands)
     options = parser.parse_args(arguments)
+    if options.command == "inference":
+        try:
+            options.run(options)
+        except ValueError as error:
+            raise SystemExit(str(error)) from None
+        return 0
     with contextlib.ExitStack() as stack:
         sources = options.video
         if not sources and not options.config:
