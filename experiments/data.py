@@ -1,6 +1,5 @@
 """From a configuration to batches: prepares a dataset once, then reads it in a fixed order."""
 
-import os
 import pathlib
 from collections.abc import Callable
 from typing import Literal
@@ -11,15 +10,14 @@ from experiments.datasets.records import PREPARED, DataError, Prepared, load
 from experiments.datasets.shrinking import Shrinking
 from experiments.datasets.splits import SPLITS, Splitting
 from experiments.loader import BatchIterator, Decoder, Sampling, Stream
+from zoo.cache import folder
 
 __all__ = ["BatchIterator", "DataError", "Prepared", "batches", "cache_folder", "prepare"]
 
 
 def cache_folder() -> pathlib.Path:
     """Where prepared datasets are kept: `datasets` in $ZOO_CACHE or in ~/.cache/jax-video-zoo."""
-    root = os.environ.get("ZOO_CACHE")
-    base = pathlib.Path(root) if root else pathlib.Path.home() / ".cache" / "jax-video-zoo"
-    return base.expanduser().absolute() / "datasets"
+    return folder("datasets")
 
 
 def prepare(data: Data, *, say: Callable[[str], None] = print) -> Prepared:

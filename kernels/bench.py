@@ -1,7 +1,8 @@
 """Times every operator on the named shapes: python -m kernels.bench [NAME ...] [--against torch]
 
 For each shape, the forward pass and the forward pass with all its gradients, once as XLA defines
-them ("xla") and once as the dispatcher chooses (the names of what it chose). Inputs are random and
+them ("xla") and once as the dispatcher chooses (the names of what it chose); on a GPU also what
+has a name there and waits for this measurement. Inputs are random and
 rotated so that a call never finds its own in the cache; the order of the candidates is shuffled in
 every round; a sample is a queue of calls long enough to hide its start. Reported are the median,
 the quartiles and the share of the roofline: the time the device would need to read the inputs and
@@ -10,6 +11,7 @@ measured first, by a copy and a matrix product.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import math
@@ -25,9 +27,11 @@ import jax
 import jax.numpy as jnp
 
 import kernels
-from kernels import devices, dispatch, specs
+from kernels import devices, dispatch, members, specs
 from kernels.windows import Windows
 
+# What no platform chooses by itself until it has been timed there.
+_NAMED = {("gpu", "depthwise_conv3d"): ("xla_shift", "pallas_gpu")}
 # One set of inputs after the other until this much memory has been touched.
 _ROTATE = 192 << 20
 # A sample takes at least this long, in seconds.
@@ -59,8 +63,13 @@ class Result:
         )
 
 
-def functions(operator: str, spec: specs.Spec) -> dict[str, Callable[..., Any]]:
-    """The operator on one shape: a function of (x, w), or of (x), for each implementation name."""
+def functions(
+    operator: str, spec: specs.Spec, dtype: Any = jnp.float32, platform: str | None = None
+) -> dict[str, Callable[..., Any]]:
+    """The operator on one shape: a function of (x, w), or of (x), for each implementation name.
+
+    platform: where it will run, "cpu", "gpu" or "tpu"; by default where jax runs.
+    """
 
     def call(name: str | None) -> Callable[..., Any]:
         shared: dict[str, Any] = {"stride": spec.stride, "padding": spec.padding}
@@ -68,7 +77,15 @@ def functions(operator: str, spec: specs.Spec) -> dict[str, Callable[..., Any]]:
             return lambda x: kernels.max_pool(x, spec.window, implementation=name, **shared)
         return lambda x, w: kernels.conv(x, w, groups=spec.groups, implementation=name, **shared)
 
-    return {"xla": call("xla"), "chosen": call(None)}
+    found = {"xla": call("xla"), "chosen": call(None)}
+    named = _NAMED.get((platform or jax.default_backend(), operator), ())
+    w = (*spec.window, spec.x[-1] // spec.groups, spec.outputs)
+    shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in (spec.x, w)]
+    for name in named:
+        with contextlib.suppress(NotImplementedError):  # not for this shape
+            jax.eval_shape(call(name), *shapes)
+            found[name] = call(name)
+    return found
 
 
 def with_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -210,7 +227,7 @@ def bench(
     results = []
     for passes in ("forward", "gradients"):
         candidates: dict[str, Callable[[int], Any]] = {}
-        for name, function in functions(operator, spec).items():
+        for name, function in functions(operator, spec, dtype).items():
             arrays = data
             if passes == "gradients":
                 y = jax.eval_shape(function, *data[0])
@@ -242,11 +259,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=60, help="limit for one shape and pass")
     parser.add_argument("--against", choices=("torch",), help="a further baseline (CPU)")
+    parser.add_argument(
+        "--members",
+        type=int,
+        metavar="N",
+        help="instead: a train step of N small CNNs under vmap against one by one",
+    )
     parser.add_argument("--json", type=pathlib.Path, help="where to write the results")
     options = parser.parse_args(arguments)
     wrong = [name for name in options.names if name not in known]
     if wrong:
         parser.error(f"no shape is called {wrong[0]}: use {', '.join(known)}")
+    if options.members is not None:
+        if options.members < 1 or options.names:
+            parser.error(f"--members {options.members}: give 1 or more, and no shapes")
+        members.report(options.members, options.batch or 32, options.rounds)
+        return
     if options.against and jax.default_backend() != "cpu":
         parser.error(f"--against {options.against} is for CPUs, this is {jax.default_backend()}")
     dtype = jnp.dtype(options.dtype)

@@ -7,9 +7,13 @@ them. A window that is 1 along time is a 2D convolution over n*t frames, one tha
 and width is a 2D convolution over (t, h*w), and a single element is a matrix product: in this form
 ("xla_rewrite") no transpose is left.
 
-Depthwise convolutions run on a CPU as sums of shifted products ("xla_shift", kernels/shifted.py).
+On a CPU, depthwise convolutions run as sums of shifted products ("xla_shift", kernels/shifted.py).
+XLA's fast convolutions there are the dense 2D ones: 3D windows take 1.5 to 5 times as long, their
+gradients up to 190 times (3x7x7 over 3 channels, stride (1, 2, 2)), and so do groups. So a 3D
+window becomes a sum over its frames, and groups one convolution each ("xla_parts").
 "pallas_gpu" (kernels/depthwise_gpu.py) is a kernel for depthwise 3x3x3 that has both gradients from
 one pass. No GPU was at hand to time it, so nothing chooses it but its name.
+"pallas_tpu" (kernels/depthwise_tpu.py) is one for TPUs, likewise by name only.
 
 Derivatives. With T(x, w, dy) = <dy, conv(x, w)>, the convolution, its gradient by x and its
 gradient by w are each the derivative of T by one argument, and the derivatives of any of them are
@@ -30,7 +34,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
 
-from kernels import dispatch, shifted
+from kernels import dispatch, parts, shifted
 from kernels.materialize import materialized
 from kernels.windows import Padding, Windows
 
@@ -54,7 +58,8 @@ def conv(
     stride, dilation: one integer or one for each spatial axis.
     padding: "VALID", "SAME" or a (low, high) pair for each spatial axis; padded with zeros.
     implementation: "xla" (definition, XLA's derivatives and batching), "xla_rewrite",
-    "xla_shift" (depthwise only), "pallas_gpu" (depthwise 3x3x3 only, differentiable once) or None.
+    "xla_shift" (depthwise only), "xla_parts" (3D windows and groups), "pallas_gpu" (depthwise
+    3x3x3 only, differentiable once), "pallas_tpu" (depthwise only) or None.
     Returns [n, *outputs, o]. Raises ValueError where the shapes or types do not fit together.
     """
     if x.ndim not in (4, 5) or w.ndim != x.ndim:
@@ -88,20 +93,7 @@ class _Problem:
 
 
 def _definition(x: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
-    return _lax_conv(x, w, problem.windows, problem.groups)
-
-
-def _lax_conv(x: jax.Array, w: jax.Array, windows: Windows, groups: int) -> jax.Array:
-    letters = "DHW"[-(x.ndim - 2) :]
-    return lax.conv_general_dilated(
-        x,
-        w,
-        windows.stride,
-        windows.padding,
-        rhs_dilation=windows.dilation,
-        dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
-        feature_group_count=groups,
-    )
+    return parts.plain(x, w, problem.windows, problem.groups)
 
 
 def _rewritten(x: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
@@ -122,12 +114,12 @@ def _rewritten(x: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
         return jnp.dot(x, w.reshape(w.shape[-2:])).reshape(outputs)
     if x.ndim == 5 and still[0]:
         frames = x.reshape(-1, *x.shape[2:])
-        return _lax_conv(frames, w[0], _only(windows, (1, 2)), groups).reshape(outputs)
+        return parts.plain(frames, w[0], windows.along((1, 2)), groups).reshape(outputs)
     if x.ndim == 5 and still[1] and still[2]:
         time = x.reshape(n, x.shape[1], -1, c)
-        flat = dataclasses.replace(_only(windows, (0, 1)), sizes=time.shape[1:3])
-        return _lax_conv(time, w[:, :, 0], flat, groups).reshape(outputs)
-    return _lax_conv(x, w, windows, groups)
+        flat = dataclasses.replace(windows.along((0, 1)), sizes=time.shape[1:3])
+        return parts.plain(time, w[:, :, 0], flat, groups).reshape(outputs)
+    return parts.plain(x, w, windows, groups)
 
 
 def _on_gpu(x: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
@@ -160,9 +152,31 @@ def _not_depthwise(*arrays: jax.Array, problem: _Problem) -> str | None:
     return "which needs as many groups as input and output channels"
 
 
-def _only(windows: Windows, axes: tuple[int, ...]) -> Windows:
-    fields = ("sizes", "window", "stride", "padding", "dilation")
-    return Windows(**{f: tuple(getattr(windows, f)[a] for a in axes) for f in fields})
+def _not_on_tpu(*arrays: jax.Array, problem: _Problem) -> str | None:
+    reason = _not_depthwise(*arrays, problem=problem)
+    if reason is None:
+        from kernels import depthwise_tpu  # Pallas is slow to import, and few programs need it
+
+        reason = depthwise_tpu.refuses(arrays[0], problem.windows)
+    return reason
+
+
+def _forward_tpu(x: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
+    from kernels import depthwise_tpu
+
+    return depthwise_tpu.forward(x, w[..., 0, :], problem.windows)
+
+
+def _dx_tpu(dy: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
+    from kernels import depthwise_tpu
+
+    return depthwise_tpu.gradient_x(dy, w[..., 0, :], problem.windows)
+
+
+def _dw_tpu(x: jax.Array, dy: jax.Array, *, problem: _Problem) -> jax.Array:
+    from kernels import depthwise_tpu
+
+    return depthwise_tpu.gradient_w(x, dy, problem.windows)[..., None, :]
 
 
 def _rewritten_dx(dy: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
@@ -182,6 +196,25 @@ def _rewritten_dw_apart(x: jax.Array, dy: jax.Array, *, problem: _Problem) -> ja
     an order in which it is many times slower.
     """
     return _rewritten_dw(materialized(x), dy, problem=problem)
+
+
+def _not_taken_apart(*arrays: jax.Array, problem: _Problem) -> str | None:
+    return parts.refusal(problem.windows, problem.groups)
+
+
+def _parts_dx(dy: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
+    x = jax.ShapeDtypeStruct((dy.shape[0], *problem.x_shape[1:]), dy.dtype)
+    return jax.linear_transpose(lambda x: parts.forward(x, w, problem.windows, problem.groups), x)(
+        dy
+    )[0]
+
+
+def _parts_dw(x: jax.Array, dy: jax.Array, *, problem: _Problem) -> jax.Array:
+    w = jax.ShapeDtypeStruct(problem.w_shape, dy.dtype)
+    x, dy = materialized(x), materialized(dy)  # each part reads both
+    return jax.linear_transpose(lambda w: parts.forward(x, w, problem.windows, problem.groups), w)(
+        dy
+    )[0]
 
 
 def _merge(a: jax.Array) -> jax.Array:
@@ -353,18 +386,29 @@ _XLA = dispatch.Implementation("xla", _definition)
 _SHIFT = functools.partial(
     dispatch.Implementation, "xla_shift", platforms=("cpu",), refuses=_not_depthwise
 )
+_PARTS = functools.partial(
+    dispatch.Implementation, "xla_parts", platforms=("cpu",), refuses=_not_taken_apart
+)
+# By name only: it executes more instruction bundles than XLA's convolution, and no TPU was at hand.
+_TPU = functools.partial(dispatch.Implementation, "pallas_tpu", platforms=(), refuses=_not_on_tpu)
 _FORWARD = (
     dispatch.Implementation("pallas_gpu", _on_gpu, platforms=(), refuses=_not_on_gpu),
+    _TPU(_forward_tpu),
     _SHIFT(lambda x, w, *, problem: shifted.forward(x, w[..., 0, :], problem.windows)),
+    _PARTS(lambda x, w, *, problem: parts.forward(x, w, problem.windows, problem.groups)),
     dispatch.Implementation("xla_rewrite", _rewritten),
     _XLA,
 )
 _DX = (
+    _TPU(_dx_tpu),
     _SHIFT(lambda dy, w, *, problem: shifted.gradient_x(dy, w[..., 0, :], problem.windows)),
+    _PARTS(_parts_dx),
     dispatch.Implementation("xla_rewrite", _rewritten_dx),
 )
 _DW = (
+    _TPU(_dw_tpu),
     _SHIFT(lambda x, dy, *, problem: shifted.gradient_w(x, dy, problem.windows)[..., None, :]),
+    _PARTS(_parts_dw),
     dispatch.Implementation("xla_rewrite", _rewritten_dw_apart, platforms=("cpu",)),
     dispatch.Implementation("xla_rewrite", _rewritten_dw),
 )

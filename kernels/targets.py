@@ -59,7 +59,10 @@ class Report:
     copies, copied: the number of whole-array transposes and layout copies in the optimised program,
         and the bytes they write.
     cycles: the compiler's own estimate for the whole program, for comparing two versions of a
-        program on the same chip; not a time.
+        program on the same chip; not a time. None where the compiler has no
+        estimate for a part of it, such as a Pallas kernel.
+    bundles: instruction bundles that the program executes (TPU), a count that XLA's instructions
+        and Pallas kernels have in common; waiting is not in it.
     vmem: bytes of on-chip memory that the hungriest of the program's kernels claims (TPU).
     registers, spills, shared: registers a thread, bytes spilled and bytes of shared memory of the
         hungriest kernel (GPU).
@@ -70,6 +73,7 @@ class Report:
     copies: int = 0
     copied: int = 0
     cycles: int | None = None
+    bundles: int | None = None
     vmem: int | None = None
     registers: int | None = None
     spills: int | None = None

@@ -120,6 +120,11 @@ class Windows:
                 config.append((low, self.sizes[axis] - low - reach, self.stride[axis] - 1))
             yield config
 
+    def along(self, axes: Sequence[int]) -> "Windows":
+        """The windows over some of the spatial axes alone."""
+        fields = [field.name for field in dataclasses.fields(self)]
+        return Windows(**{f: tuple(getattr(self, f)[axis] for axis in axes) for f in fields})
+
     def with_time(self) -> "Windows":
         """The same windows over single frames, with a first axis of size 1."""
         return Windows(

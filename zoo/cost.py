@@ -1,15 +1,15 @@
 """What a model costs: parameters and arithmetic, without running it."""
 
+import contextlib
+import dataclasses
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-
-import kernels
-from zoo import layers
 
 
 def variable_shapes(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> Any:
@@ -24,33 +24,106 @@ def parameters(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
 
 
-def flops(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> int:
-    """Multiplications and additions in the convolutions and dense layers for one clip [t h w c].
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One of the modules that a model consists of, in the order in which they run.
 
-    A multiply-add counts as two, and biases, activations and pooling as nothing, which is the
-    usual way to compare networks. Counted from the layers' shapes, so that it does not depend on
-    how `kernels` computes them.
+    output: shape for one clip. parameters: how many numbers are trained in it.
     """
-    total = 0
 
-    def count(
-        call: Callable, arguments: tuple, keywords: dict, context: nn.module.InterceptorContext
-    ) -> Any:
-        nonlocal total
-        result = call(*arguments, **keywords)
-        layer = context.module
-        counted = isinstance(layer, layers.Conv | layers.ConvPool | nn.Dense)
-        if counted and context.method_name == "__call__":
-            kernel = layer.variables["params"]["kernel"]
-            sums = result
-            if isinstance(layer, layers.ConvPool):
-                sums = jax.eval_shape(kernels.conv, arguments[0], kernel)  # before the pool
-            # Each sum is over one window of inputs, as many as a kernel has for it.
-            total += 2 * math.prod(sums.shape) * math.prod(kernel.shape[:-1])
-        return result
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    output_bytes: int
+    parameters: int
 
+
+def layers(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> list[Layer]:
+    """The modules directly inside a model, for one clip [t h w c]."""
     variables = variable_shapes(model, clip_shape)
     clips = jax.ShapeDtypeStruct((1, *clip_shape), jnp.float32)
-    with nn.intercept_methods(count):
+    found: dict[str, Layer] = {}
+
+    def note(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
+        result = call(*arguments, **keywords)
+        path = context.module.path
+        if len(path) == 1 and context.method_name == "__call__":
+            arrays = [a for a in jax.tree.leaves(result) if hasattr(a, "shape")]
+            trained = jax.tree.leaves(variables["params"].get(path[0], {}))
+            found[path[0]] = Layer(
+                path[0],
+                type(context.module).__name__,
+                arrays[0].shape if arrays else (),
+                sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays),
+                sum(math.prod(leaf.shape) for leaf in trained),
+            )
+        return result
+
+    with nn.intercept_methods(note):
         jax.eval_shape(model.apply, variables, clips)
+    return list(found.values())
+
+
+def flops(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> int:
+    """Multiplications and additions in convolutions and products for one clip [t h w c].
+
+    A multiply-add counts as two, and biases, activations and pooling as nothing, which is the
+    usual way to compare networks. Counted from the program that the operators' XLA definitions
+    make, so that it does not depend on how `kernels` computes them, and products without weights,
+    as those of attention, count too.
+    """
+    variables = variable_shapes(model, clip_shape)
+    clips = jax.ShapeDtypeStruct((1, *clip_shape), jnp.float32)
+
+    def logits(variables: Any, clips: jax.Array) -> Any:  # new, so that no trace is reused
+        return model.apply(variables, clips)
+
+    with xla_definitions():
+        program = jax.make_jaxpr(logits)(variables, clips)
+    return _flops(program.jaxpr)
+
+
+@contextlib.contextmanager
+def xla_definitions() -> Iterator[None]:
+    """While it lasts, every operator is its XLA definition."""
+    before = os.environ.get("ZOO_KERNELS")
+    os.environ["ZOO_KERNELS"] = "xla"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["ZOO_KERNELS"]
+        else:
+            os.environ["ZOO_KERNELS"] = before
+
+
+def _flops(program: Any) -> int:
+    """What the equations of a jaxpr count, those of the programs inside them included."""
+    total = 0
+    for equation in program.eqns:
+        operator, parameters = equation.primitive.name, equation.params
+        if operator == "conv_general_dilated":
+            # Each sum is over one window of inputs, as many as a kernel has for it.
+            kernel = equation.invars[1].aval.shape
+            out_features = parameters["dimension_numbers"].rhs_spec[0]
+            window = math.prod(kernel) // kernel[out_features]
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * window
+        elif operator == "dot_general":
+            (contracted, _), _ = parameters["dimension_numbers"]
+            terms = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * terms
+        elif operator == "cond":
+            total += max(_flops(branch.jaxpr) for branch in parameters["branches"])
+        else:
+            inner = sum(_flops(inside) for inside in _programs(parameters))
+            total += inner * (parameters["length"] if operator == "scan" else 1)
     return total
+
+
+def _programs(parameters: Mapping[str, Any]) -> Iterator[Any]:
+    """The jaxprs among the parameters of an equation."""
+    for value in parameters.values():
+        for entry in value if isinstance(value, list | tuple) else [value]:
+            program = getattr(entry, "jaxpr", entry)  # of a closed one
+            if hasattr(program, "eqns"):
+                yield program

@@ -7,9 +7,10 @@ never here.
 import contextlib
 import contextvars
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -19,6 +20,50 @@ from jaxtyping import Array, Float
 import kernels
 
 ACTIVATIONS = {"relu": nn.relu, "sigmoid": nn.sigmoid}
+
+# He, Zhang, Ren and Sun 2015, by the number of outputs: what residual networks start from.
+HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+def check_clips(clips: Array, *, frames: int = 1, size: int = 1) -> None:
+    """Raises ValueError for anything but float clips [b t h w c] of at least this many frames and
+    pixels a side."""
+    if clips.ndim != 5 or not jnp.issubdtype(clips.dtype, jnp.floating):
+        raise ValueError(
+            f"clips are {clips.dtype} of shape {clips.shape}; they must be normalised floats "
+            "[b t h w c], as zoo.video.transform.prepare makes them"
+        )
+    _, t, h, w, _ = clips.shape
+    if t < frames or min(h, w) < size:
+        raise ValueError(
+            f"clips of {t} frames of {h}x{w} are too small for this model; give at least {frames} "
+            f"of {size}x{size}, or create it with its fields frames and size set to what you have"
+        )
+
+
+def check_rates(config: Any) -> None:
+    """Raises ValueError where a config's dropout or drop_path is no rate."""
+    for field in ("dropout", "drop_path"):
+        rate = getattr(config, field)
+        if not 0 <= rate < 1:
+            raise ValueError(
+                f"{type(config).__name__}.{field} is {rate}; it must be from 0 to below 1"
+            )
+
+
+def drop_path(rate: float, train: bool) -> nn.Dropout:
+    """Stochastic depth: drops the whole residual branch of an example, [b t h w c], in training.
+
+    Huang et al. 2016, "Deep Networks with Stochastic Depth".
+    """
+    return nn.Dropout(rate, broadcast_dims=(1, 2, 3, 4), deterministic=not train)
+
+
+def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
+    """A rate for each block of each stage, from 0 at the first block to `rate` at the last."""
+    last = max(1, sum(depths) - 1)
+    blocks = itertools.count()
+    return [[rate * next(blocks) / last for _ in range(depth)] for depth in depths]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +184,38 @@ class Conv(nn.Module):
         return y
 
 
+class ConvNorm(nn.Module):
+    """A 3D convolution padded by half its window, batch normalisation, and a ReLU where wanted.
+
+    Submodules conv (no bias, He initialisation by outputs) and norm. Computes in `dtype`.
+    """
+
+    features: int
+    window: tuple[int, int, int]
+    stride: tuple[int, int, int] = (1, 1, 1)
+    groups: int = 1
+    relu: bool = True
+    dtype: jnp.dtype = jnp.float32
+    scale_init: Callable = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b u v x n"]:
+        """The block's result; `train` as of `BatchNorm`."""
+        x = Conv(
+            self.features,
+            self.window,
+            self.stride,
+            [(size // 2, size // 2) for size in self.window],
+            groups=self.groups,
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=HE_FAN_OUT,
+            name="conv",
+        )(x)
+        x = BatchNorm(dtype=self.dtype, scale_init=self.scale_init, name="norm")(x, train)
+        return nn.relu(x) if self.relu else x
+
+
 class ConvPool(nn.Module):
     """A convolution, its bias, an activation, and a max-pool without overlap; nothing is padded.
 
@@ -194,3 +271,31 @@ def temporal_shift(
     # three times as long on a CPU, which then copies a few numbers at a time.
     channel = jnp.arange(x.shape[-1])
     return jnp.where(channel < fold, future, jnp.where(channel < 2 * fold, past, x))
+
+
+def window_means(
+    x: Float[Array, "b t h w c"], window: tuple[int, ...]
+) -> Float[Array, "b u v x c"]:
+    """The mean of each window, at every position where it fits, in float32.
+
+    The head of many published networks: one position at the clip size of their training, several
+    for larger clips, whose results are then averaged. The window must fit.
+    """
+    if x.shape[1:4] != window:
+        return nn.avg_pool(x.astype(jnp.float32), window)
+    means = kernels.spatial_sum(x) / math.prod(window)
+    return means[:, None, None, None]
+
+
+def classify(
+    x: Float[Array, "b t h w c"], num_classes: int, dropout: float, train: bool
+) -> Float[Array, "b n"]:
+    """Dropout and the dense layer `head` at every position, averaged; features without classes.
+
+    Called inside a compact `__call__`. As the layer is linear, it follows the average.
+    """
+    x = x.astype(jnp.float32)
+    if num_classes == 0:
+        return x.mean((1, 2, 3))
+    x = nn.Dropout(dropout, deterministic=not train)(x).mean((1, 2, 3))
+    return nn.Dense(num_classes, kernel_init=nn.initializers.normal(0.01), name="head")(x)

@@ -9,6 +9,7 @@ import fnmatch
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from zoo.weights.published import PUBLISHED
 from zoo.weights.spec import WeightsSpec
 
 if TYPE_CHECKING:
@@ -35,10 +36,55 @@ def _cnn() -> Family:
     return Family(cnn.PRESETS, cnn.CNN)
 
 
+def _resnet3d() -> Family:
+    from zoo.models import resnet3d
+    from zoo.weights.maps.resnet3d import table
+
+    return Family(resnet3d.PRESETS, resnet3d.ResNet3D, table)
+
+
+def _resnet50() -> Family:
+    from zoo.models import resnet50
+    from zoo.weights.maps.resnet50 import table
+
+    return Family(resnet50.PRESETS, resnet50.ResNet50, table)
+
+
+def _slowfast() -> Family:
+    from zoo.models import slowfast
+    from zoo.weights.maps.slowfast import table
+
+    return Family(slowfast.PRESETS, slowfast.SlowFast, table)
+
+
+def _x3d() -> Family:
+    from zoo.models import x3d
+    from zoo.weights.maps.x3d import table
+
+    return Family(x3d.PRESETS, x3d.X3D, table)
+
+
 MODELS: Mapping[str, Callable[[], Family]] = {
     "cnn_base": _cnn,
     "cnn_small": _cnn,
     "cnn_small_shift": _cnn,
+    "r3d_18": _resnet3d,
+    "mc3_18": _resnet3d,
+    "r2plus1d_18": _resnet3d,
+    "c2d_r50": _resnet50,
+    "i3d_r50": _resnet50,
+    "slow_r50": _resnet50,
+    "slow_r50_4x16": _resnet50,
+    "r2plus1d_r50": _resnet50,
+    "csn_r101": _resnet50,
+    "slowfast_r50": _slowfast,
+    "slowfast_r50_4x16": _slowfast,
+    "slowfast_r101": _slowfast,
+    "slowfast_16x8_r101_50_50": _slowfast,
+    "x3d_xs": _x3d,
+    "x3d_s": _x3d,
+    "x3d_m": _x3d,
+    "x3d_l": _x3d,
 }
 
 
@@ -115,8 +161,22 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def list_weights(pattern: str = "*") -> list[str]:
-    """The names of the trained weights that match a shell pattern such as "cnn*", sorted."""
-    return sorted(fnmatch.filter(WEIGHTS, pattern))
+    """The names of the trained weights that match a shell pattern such as "cnn*", sorted.
+
+    Those inside the package, and those that others published for models of `list_models`.
+    """
+    published = (name for name, record in PUBLISHED.items() if record.model in MODELS)
+    return sorted(fnmatch.filter((*WEIGHTS, *published), pattern))
+
+
+def weights_of(model: str) -> list[str]:
+    """The names of the trained weights of a model, sorted."""
+    return [name for name in list_weights() if weights_model(name) == model]
+
+
+def weights_model(name: str) -> str:
+    """The name of the model that trained weights are of."""
+    return (WEIGHTS[name] if name in WEIGHTS else PUBLISHED[name]).model
 
 
 def create_model(

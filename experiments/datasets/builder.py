@@ -8,7 +8,6 @@ leaves nothing that a later one takes for whole, and of two at once the second w
 import concurrent.futures
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import itertools
 import json
@@ -35,6 +34,7 @@ from experiments.datasets.records import (
     load,
     to_example,
 )
+from zoo.cache import lock
 
 CLIPS_PER_SHARD = 256  # TFDS holds the clips of one shard in memory while it writes them
 
@@ -103,7 +103,8 @@ def build(plan: Plan, cache: pathlib.Path, say: Say) -> Prepared:
     directory = cache / plan.folder
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with _lock(cache / f".{plan.folder}.lock", plan.name, say):
+        waiting = f"Another process is preparing {plan.name}; waiting for it."
+        with lock(cache / f".{plan.folder}.lock", lambda: say(waiting)):
             if not (directory / PREPARED).exists():
                 _prepare(plan, directory, say)
         return load(directory)
@@ -112,18 +113,6 @@ def build(plan: Plan, cache: pathlib.Path, say: Say) -> Prepared:
             f"{cache}: {plan.name} cannot be prepared there: {error}; make room, or set ZOO_CACHE "
             "to another folder."
         ) from error
-
-
-@contextlib.contextmanager
-def _lock(path: pathlib.Path, name: str, say: Say) -> Iterator[None]:
-    """Holds a lock that ends with the process, however that ends."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"Another process is preparing {name}; waiting for it.")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _prepare(plan: Plan, directory: pathlib.Path, say: Say) -> None:

@@ -348,15 +348,16 @@ def test_seconds_are_measured(batches) -> None:
 
 
 def test_a_closed_iterator_says_so_and_leaves_no_thread(batches) -> None:
+    before = set(threading.enumerate())  # a run of another test may still be ending its own
     iterator = batches()
     next(iterator)
     iterator.close()
     with pytest.raises(DataError, match="batches of train were closed"):
         next(iterator)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
 
     def left() -> list[str]:
-        names = [thread.name for thread in threading.enumerate()]
+        names = [thread.name for thread in set(threading.enumerate()) - before]
         return [name for name in names if name.startswith(("input", "decode", "grain"))]
 
     while left() and time.monotonic() < deadline:

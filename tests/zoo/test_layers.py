@@ -80,3 +80,26 @@ def test_gradients(x: jax.Array) -> None:
         return (weights * y).sum()
 
     np.testing.assert_allclose(jax.grad(own)(x), jax.grad(flax)(x), rtol=1e-3, atol=1e-4)
+
+
+def test_window_means_are_those_of_each_window() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 4, 5, 6, 3), np.float32)
+    found = layers.window_means(jnp.asarray(x), (3, 5, 4))
+    assert found.shape == (2, 2, 1, 3, 3)
+    for t in range(2):
+        for w in range(3):
+            wanted = x[:, t : t + 3, :, w : w + 4].mean((1, 2, 3))
+            np.testing.assert_allclose(found[:, t, 0, w], wanted, atol=1e-6)
+    whole = layers.window_means(jnp.asarray(x), (4, 5, 6))
+    np.testing.assert_allclose(whole[:, 0, 0, 0], x.mean((1, 2, 3)), atol=1e-6)
+
+
+def test_drop_path_drops_whole_examples_and_keeps_the_mean() -> None:
+    x = jnp.ones((400, 2, 1, 1, 3))
+    drop = layers.drop_path(0.25, train=True)
+    y = np.asarray(drop.apply({}, x, rngs={"dropout": jax.random.key(0)}))
+    assert (y == y[:, :1, :, :, :1]).all()
+    assert set(np.unique(y)) == {0, np.float32(1 / 0.75)}
+    assert 0.15 < (y[:, 0, 0, 0, 0] == 0).mean() < 0.35
+    assert (layers.drop_path(0.25, train=False).apply({}, x) == x).all()
+    assert layers.drop_path_rates(0.3, (1, 3)) == [[0], pytest.approx([0.1, 0.2, 0.3])]

@@ -99,11 +99,7 @@ class CNN(nn.Module):
         Raises ValueError for anything but float clips of five axes, and for frames too small.
         """
         config = self.config
-        if clips.ndim != 5 or not jnp.issubdtype(clips.dtype, jnp.floating):
-            raise ValueError(
-                f"clips are {clips.dtype} of shape {clips.shape}; they must be normalised floats "
-                "[b t h w c], as zoo.video.transform.prepare makes them"
-            )
+        layers.check_clips(clips)
         b, t, h, w, c = clips.shape
         smallest = smallest_size(config)
         if min(h, w) < smallest:

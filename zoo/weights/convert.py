@@ -56,6 +56,10 @@ class Table:
     aliases: tuple[tuple[str, str], ...] = ()
 
 
+def _pointwise(a: np.ndarray) -> np.ndarray:
+    return a.reshape(a.shape[:2]).T  # a ValueError where the window has more than one element
+
+
 def _last_two_first(a: np.ndarray) -> np.ndarray:
     return np.moveaxis(a, (-1, -2), (0, 1))
 
@@ -67,6 +71,8 @@ TRANSFORMS: Mapping[str, tuple[Callable[..., np.ndarray], Callable[..., np.ndarr
     "conv": (lambda a: np.moveaxis(a, (0, 1), (-1, -2)), _last_two_first),
     # [out, in] to [in, out]
     "linear": (np.transpose, np.transpose),
+    # [out, in, 1, 1, 1], a 3D convolution of one element, to [in, out]
+    "pointwise": (_pointwise, lambda a: a.T[:, :, None, None, None]),
 }
 
 
@@ -96,6 +102,19 @@ def batch_norm(source: str, target: str) -> tuple[Rule, ...]:
         *norm(source, target),
         Rule(f"{source}.running_mean", f"batch_stats/{target}/mean"),
         Rule(f"{source}.running_var", f"batch_stats/{target}/var"),
+    )
+
+
+def conv_norm(conv_source: str, norm_source: str, target: str) -> tuple[Rule, ...]:
+    """The rules of `zoo.layers.ConvNorm`."""
+    return (*conv(conv_source, f"{target}/conv"), *batch_norm(norm_source, f"{target}/norm"))
+
+
+def pointwise(source: str, target: str) -> tuple[Rule, ...]:
+    """The rules of a 1x1x1 convolution with bias that is a dense layer here."""
+    return (
+        Rule(f"{source}.weight", f"params/{target}/kernel", "pointwise"),
+        Rule(f"{source}.bias", f"params/{target}/bias"),
     )
 
 

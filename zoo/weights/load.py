@@ -1,4 +1,4 @@
-"""Weight files: safetensors of a model's variables, written, checked and loaded.
+"""Weight files: safetensors of a model's variables, written, checked and read.
 
 A file holds every array under its path in the variables ("params/conv1/kernel") and one metadata
 entry, "zoo", with JSON: for shipped files their `WeightsSpec`.
@@ -10,29 +10,15 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from zoo import registry
+from zoo.weights.errors import WeightsError
 from zoo.weights.paths import flatten, unflatten
 from zoo.weights.spec import WeightsSpec, card
 
-if TYPE_CHECKING:
-    import flax.linen as nn
-
 FILES = pathlib.Path(__file__).parent / "files"
 _METADATA = "zoo"
-
-
-class WeightsError(ValueError):
-    """A weight file that is absent, damaged or does not fit its model."""
-
-
-class Pretrained(NamedTuple):
-    """A model with trained variables; `model.apply(variables, clips)` gives logits."""
-
-    model: "nn.Module"
-    variables: dict[str, Any]
-    spec: WeightsSpec
 
 
 def save(path: str | os.PathLike, variables: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
@@ -87,28 +73,13 @@ def publish(
     return spec
 
 
-def load_pretrained(
-    name: str, *, num_classes: int | None = None, dtype: str = "float32"
-) -> Pretrained:
-    """A model with its trained weights, from the files inside the package.
-
-    Args:
-      name: one of `zoo.list_weights()`.
-      num_classes: None for the classes that it was trained on, 0 for features without the last
-        layer.
-      dtype: what the model computes in.
+def shipped(name: str) -> tuple[dict[str, Any], WeightsSpec]:
+    """The variables and the record of a file inside the package.
 
     Raises:
-      ValueError: an unknown name (the message names the nearest), or another num_classes.
       WeightsError: the file is absent or damaged, or does not fit the model.
     """
-    registry.require_name("weights", name, registry.WEIGHTS)
     spec = registry.WEIGHTS[name]
-    if num_classes not in (None, 0, len(spec.classes)):
-        raise ValueError(
-            f"{name} has {len(spec.classes)} classes, not {num_classes}; give 0 for its features "
-            "and train a new last layer on them"
-        )
     variables, stored = _read(FILES / f"{name}.safetensors", spec.sha256)
     if stored != spec.to_json():
         raise WeightsError(
@@ -116,11 +87,7 @@ def load_pretrained(
             "publish the file again"
         )
     _require_fit(name, variables, spec)
-    if num_classes == 0:
-        variables["params"].pop("head")
-    classes = len(spec.classes) if num_classes is None else num_classes
-    model = registry.create_model(spec.model, num_classes=classes, dtype=dtype, **spec.overrides)
-    return Pretrained(model, variables, spec)
+    return variables, spec
 
 
 def _write(path: pathlib.Path, variables: Mapping[str, Any], metadata: str) -> str:
@@ -155,8 +122,7 @@ def _read(path: pathlib.Path, sha256: str | None) -> tuple[dict[str, Any], str]:
         raise WeightsError(
             f"{path}: the weight file cannot be read ({error.strerror}); install the package again"
         ) from error
-    digest = hashlib.sha256(content).hexdigest()
-    if sha256 is not None and digest != sha256:
+    if sha256 is not None and (digest := hashlib.sha256(content).hexdigest()) != sha256:
         raise WeightsError(
             f"{path}: the sha256 is {digest}, not {sha256} as recorded; the file is damaged or "
             "was replaced, so install the package again"

@@ -10,7 +10,8 @@ from typing import Any
 class WeightsSpec:
     """Everything that is known about a weight file, as plain values.
 
-    `zoo.registry.WEIGHTS` holds one for each file, and the file itself holds it too.
+    `zoo.registry.WEIGHTS` holds one for each file of this project, and the file itself holds it
+    too; `zoo.weights.published` makes one for each file of others.
     """
 
     model: str
@@ -21,8 +22,9 @@ class WeightsSpec:
     """Frames of a clip."""
     size: int
     """Height and width of the crop that the model sees."""
-    decode_size: int
-    """Height and width that frames are scaled to before that crop is taken."""
+    decode_size: int | tuple[int, int]
+    """What frames are scaled to before that crop is taken: height and width, or the one number
+    that both are; with fit "short_side" the length of the shorter side."""
     mean: tuple[float, ...]
     """Subtracted from pixels in [0, 1]."""
     std: tuple[float, ...]
@@ -42,16 +44,27 @@ class WeightsSpec:
     stride: int = 1
     """Distance of dense frames."""
     fit: str = "stretch"
-    """How a frame of another shape becomes square, as in `zoo.video.decode`."""
+    """How a frame of another shape is scaled to `decode_size`, as in `zoo.video.decode`, or
+    "short_side": it keeps its shape."""
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Fields of the model's config that differ from its preset."""
     sha256: str = ""
     """Digest of the file, 64 hexadecimal digits; empty in the copy inside the file."""
+    fps: float | None = None
+    """Frames per second that a video is brought to before frames are taken; None keeps its own."""
+    views: str = ""
+    """Which clips and crops of a video `results` are averaged over; empty for a single one."""
+    url: str = ""
+    """Where others published the file; empty for files of this project."""
 
     def to_json(self) -> str:
         """The record without the digest, as it stands in the file."""
         values = dataclasses.asdict(self)
         del values["sha256"]
+        # Younger than the first files, which do not hold them.
+        for field, default in (("fps", None), ("views", ""), ("url", "")):
+            if values[field] == default:
+                del values[field]
         return json.dumps(values, sort_keys=True)
 
 
@@ -74,7 +87,7 @@ def card(name: str, spec: WeightsSpec, parameters: int, file_bytes: int) -> str:
 | data | {spec.data} |
 | command | `{spec.command}` |
 | input | {spec.frames} frames ({spec.sampling}{dense}), {spec.channels} channels |
-| frames | scaled to {_square(spec.decode_size)} ({spec.fit}), center crop {_square(spec.size)} |
+| frames | scaled to {scaling(spec)}, center crop {_square(spec.size)} |
 | normalisation | pixels in [0, 1], mean {_numbers(spec.mean)}, std {_numbers(spec.std)} |
 | classes | {", ".join(spec.classes)} |
 
@@ -84,8 +97,16 @@ def card(name: str, spec: WeightsSpec, parameters: int, file_bytes: int) -> str:
 """
 
 
-def _square(side: int) -> str:
-    return f"{side}x{side}"
+def scaling(spec: WeightsSpec) -> str:
+    """What frames are scaled to, in words; height before width."""
+    if spec.fit == "short_side":
+        return f"{spec.decode_size} on the shorter side"
+    return f"{_square(spec.decode_size)} ({spec.fit})"
+
+
+def _square(side: int | tuple[int, int]) -> str:
+    height, width = (side, side) if isinstance(side, int) else side
+    return f"{height}x{width}"
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -141,9 +141,18 @@ def test_pretrained_features_come_without_the_last_layer(published):
     assert jax.eval_shape(model.apply, variables, shape).shape == (1, 8)
 
 
-def test_other_classes_than_trained_are_refused(published):
-    with pytest.raises(ValueError, match="has 3 classes, not 4; give 0 for its features"):
-        zoo.load_pretrained("test.weights", num_classes=4)
+def test_other_classes_get_a_new_last_layer(published):
+    _, trained = published
+    model, variables, spec = zoo.load_pretrained("test.weights", num_classes=5)
+    head, hidden = variables["params"]["head"], variables["params"]["hidden"]
+    assert head["kernel"].shape == (8, 5) and not head["bias"].any()
+    assert 0.005 < head["kernel"].std() < 0.02
+    assert same(hidden, trained["params"]["hidden"])
+    assert spec.classes == () and spec.results == {}  # those were of the other layer
+    clips = jax.ShapeDtypeStruct((1, 2, 24, 24, 3), np.float32)
+    assert jax.eval_shape(model.apply, variables, clips).shape == (1, 5)
+    again = zoo.load_pretrained("test.weights", num_classes=5).variables
+    assert same(again, variables)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(published):
@@ -212,7 +221,7 @@ def test_every_shipped_file_has_a_record():
     assert files == {name + end for name in registry.WEIGHTS for end in (".safetensors", ".md")}
 
 
-@pytest.mark.parametrize("name", zoo.list_weights())
+@pytest.mark.parametrize("name", sorted(registry.WEIGHTS))
 def test_shipped_weights_load_and_have_their_card(name):
     model, variables, spec = zoo.load_pretrained(name)
     path = load.FILES / f"{name}.safetensors"

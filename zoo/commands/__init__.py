@@ -1,0 +1,1 @@
+"""What `python -m zoo` does, one module for each group of commands."""
