@@ -474,7 +474,9 @@ def test_a_stopped_worker_is_an_error_and_is_ended(batches) -> None:
         DataError, match=rf"No batch of train came within 3 s; process {worker.pid} \(.*stopped"
     ):
         take(iterator, 20)
-    worker.join(10)
+    ended = time.monotonic() + 60
+    while worker.exitcode is None and time.monotonic() < ended:  # Grain too waits for it
+        worker.join(1)
     assert worker.exitcode == -signal.SIGKILL
 
 
