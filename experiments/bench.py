@@ -254,13 +254,10 @@ def stages(name: str, steps: int) -> None:
     classes = len(prepared.classes)
     model = train.make_model(config, classes)
     per_epoch = prepared.size("train") // batch_size
-    schedule = train.learning_rate(config.optim, per_epoch, config.epochs)
-    optimizer = train.make_optimizer(config.optim, schedule)
-    state = jax.jit(
-        lambda: train.init_state(model, optimizer, config, jax.random.key(config.seed))
-    )()
+    given = train.numbers(config, per_epoch)
+    state = jax.jit(lambda: train.init_state(model, config, given))()
     step = jax.jit(
-        lambda state, batch: train.train_step(model, optimizer, config, classes, state, batch),
+        lambda state, batch: train.train_step(model, config, classes, given, state, batch),
         donate_argnums=0,
     )
     host = {"clip": batch["clip"], "label": batch["label"]}
