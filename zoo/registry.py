@@ -64,6 +64,13 @@ def _x3d() -> Family:
     return Family(x3d.PRESETS, x3d.X3D, table)
 
 
+def _videomae() -> Family:
+    from zoo.models import videomae
+    from zoo.weights.maps.videomae import table
+
+    return Family(videomae.PRESETS, videomae.VideoMAE, table)
+
+
 MODELS: Mapping[str, Callable[[], Family]] = {
     "cnn_base": _cnn,
     "cnn_small": _cnn,
@@ -85,6 +92,7 @@ MODELS: Mapping[str, Callable[[], Family]] = {
     "x3d_s": _x3d,
     "x3d_m": _x3d,
     "x3d_l": _x3d,
+    "videomae_b": _videomae,
 }
 
 
