@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments import bench_inference
 from zoo import video
 
 Source = str | bytes
@@ -253,13 +254,10 @@ def stages(name: str, steps: int) -> None:
     classes = len(prepared.classes)
     model = train.make_model(config, classes)
     per_epoch = prepared.size("train") // batch_size
-    schedule = train.learning_rate(config.optim, per_epoch, config.epochs)
-    optimizer = train.make_optimizer(config.optim, schedule)
-    state = jax.jit(
-        lambda: train.init_state(model, optimizer, config, jax.random.key(config.seed))
-    )()
+    given = train.numbers(config, per_epoch)
+    state = jax.jit(lambda: train.init_state(model, config, given))()
     step = jax.jit(
-        lambda state, batch: train.train_step(model, optimizer, config, classes, state, batch),
+        lambda state, batch: train.train_step(model, config, classes, given, state, batch),
         donate_argnums=0,
     )
     host = {"clip": batch["clip"], "label": batch["label"]}
@@ -321,7 +319,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--size", type=int, default=112, help="height and width of the clips")
     command.add_argument("--config", help="also time the stages of this configuration")
     command.add_argument("--steps", type=int, default=30, help="batches to time of --config")
+    bench_inference.add_command(commands)
     options = parser.parse_args(arguments)
+    if options.command == "inference":
+        try:
+            options.run(options)
+        except ValueError as error:
+            raise SystemExit(str(error)) from None
+        return 0
     with contextlib.ExitStack() as stack:
         sources = options.video
         if not sources and not options.config:

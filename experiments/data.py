@@ -122,6 +122,7 @@ def batches(
     threads: int = 2,
     host_index: int = 0,
     host_count: int = 1,
+    parts: int = 1,
     timeout: float = 120.0,
     memory: int = 0,
 ) -> BatchIterator:
@@ -129,13 +130,13 @@ def batches(
 
     In training the clips are shuffled anew in each epoch, incomplete batches are dropped, and
     there is no end unless `epochs` is given. In evaluation every clip comes once, in order, and
-    the last batch is padded with clips of weight 0. Each of several hosts sees other clips, and
-    all hosts the same number of batches.
+    the last batch is padded with clips of weight 0. Several hosts get different rows of the same
+    batches: which clips make a batch does not depend on how many hosts there are.
 
     Args:
         prepared: a dataset from `prepare`.
         split: one of its splits.
-        batch_size: clips in a batch of this host.
+        batch_size: clips in a batch, of all hosts together.
         frames: frames of a clip.
         size: height and width to which frames are decoded.
         fit: how a frame of another shape becomes `size`, see `zoo.video.decode`.
@@ -149,6 +150,8 @@ def batches(
         workers: Python processes that decode; 0 decodes from threads of this one.
         threads: ffmpeg processes at the same time (in each worker process).
         host_index, host_count: which of how many hosts this is.
+        parts: a multiple of host_count, such as the devices of all hosts: a batch that does not
+            divide into so many equal parts is padded with clips of weight 0.
         timeout: seconds without a batch after which the pipeline is declared dead.
         memory: a split whose decoded frames take no more than this many bytes is decoded once and
             then kept, unless worker processes decode.
@@ -156,19 +159,28 @@ def batches(
     Returns:
         An iterator over dicts of "clip" uint8, [b t h w c] in training and [b v t h w c] in
         evaluation, "label" int32 [b], "index" int32 [b], the position in the split, and "weight"
-        float32 [b].
+        float32 [b], where b are the rows of this host.
 
     Raises:
         DataError: there is no such split, or it has too few clips for one batch.
     """
     clips = prepared.size(split)
-    if train and clips // host_count < batch_size:
+    if train and clips < batch_size:
         raise DataError(
-            f"{split} of {prepared.directory} has {clips} clips for {host_count} host(s), fewer "
-            f"than a batch of {batch_size}: lower batch_size or add clips."
+            f"{split} of {prepared.directory} has {clips} clips, fewer than a batch of "
+            f"{batch_size}: lower batch_size or add clips."
         )
     fits = prepared.frames[split] * size[0] * size[1] * 3 <= memory
-    stream = Stream(clips, batch_size, train, seed, epochs if train else 1, host_index, host_count)
+    stream = Stream(
+        clips=clips,
+        batch_size=batch_size,
+        train=train,
+        seed=seed,
+        epochs=epochs if train else 1,
+        host_index=host_index,
+        host_count=host_count,
+        parts=max(parts, host_count),
+    )
     decoder = Decoder(
         shards=prepared.shards[split],
         frames=frames,
@@ -179,7 +191,7 @@ def batches(
         views=views,
         train=train,
         seed=seed,
-        batch_size=batch_size,
+        batch_size=stream.rows,
         batches_per_epoch=stream.batches_per_epoch,
         threads=threads,
         timeout=timeout,
@@ -191,6 +203,5 @@ def batches(
         "batch_size": batch_size,
         "train": train,
         "seed": seed,
-        "host_count": host_count,
     }
     return BatchIterator(stream, decoder, workers, timeout, state)

@@ -1,9 +1,9 @@
 """Batches by Grain: which clips make which batch, their decoding, and an iterator over them.
 
-The order is Grain's: positions in a split are shuffled anew in each epoch by a seed, divided among
-hosts, and put together to batches. A batch is decoded as a whole by a few ffmpeg processes. Which
-frames of a clip are seen depends on the seed, the epoch and the clip alone, so neither threads nor
-worker processes nor an interruption change the stream.
+The order is Grain's: positions in a split are shuffled anew in each epoch by a seed and put
+together to batches, of which each host gets some rows. These are decoded together by a few ffmpeg
+processes. Which frames of a clip are seen depends on the seed, the epoch and the clip alone, so
+neither threads nor worker processes nor hosts nor an interruption change the stream.
 """
 
 import concurrent.futures
@@ -43,37 +43,51 @@ CLOSE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Stream:
-    """Which clips make which batch."""
+    """Which clips make which batch.
+
+    A batch is padded to a multiple of `parts`, of which each host gets equally many: its rows.
+    """
 
     clips: int
     batch_size: int
     train: bool
     seed: int
     epochs: int | None
-    host_index: int
-    host_count: int
+    host_index: int = 0
+    host_count: int = 1
+    parts: int = 1
 
     @property
     def batches_per_epoch(self) -> int:
         if self.train:
-            return self.clips // self.host_count // self.batch_size
-        return math.ceil(math.ceil(self.clips / self.host_count) / self.batch_size)
+            return self.clips // self.batch_size
+        return math.ceil(self.clips / self.batch_size)
+
+    @property
+    def rows(self) -> int:
+        """Places of this host in a batch."""
+        return math.ceil(self.batch_size / self.parts) * self.parts // self.host_count
 
     def positions(self) -> "grain.MapDataset":
-        """Positions in the split, int [b], of each batch of all epochs; -1 is padding."""
+        """Positions in the split, int [rows], of each batch of all epochs; -1 is padding."""
         import grain
 
         if not self.train:
-            padded = np.full(self.batches_per_epoch * self.batch_size * self.host_count, -1)
+            padded = np.full(self.batches_per_epoch * self.batch_size, -1)
             padded[: self.clips] = np.arange(self.clips)
             order = grain.MapDataset.source(padded.tolist())
         else:
             # Grain adds the number of the epoch to the seed; mixed, seeds 0 and 1 share no order.
             mixed = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
             order = grain.MapDataset.range(self.clips).shuffle(seed=mixed)
-        order = order[self.host_index :: self.host_count]
-        order = order.batch(self.batch_size, drop_remainder=True, batch_fn=np.asarray)
+        order = order.batch(self.batch_size, drop_remainder=True, batch_fn=self._own_rows)
         return order[: self.batches_per_epoch].repeat(self.epochs)
+
+    def _own_rows(self, batch: Sequence[int]) -> np.ndarray:
+        first = self.host_index * self.rows
+        padded = np.full(self.rows * self.host_count, -1)
+        padded[: len(batch)] = batch
+        return padded[first : first + self.rows]
 
 
 @dataclass
