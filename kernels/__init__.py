@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kernels.conv_block import conv_bias_relu_pool as conv_bias_relu_pool
     from kernels.convolution import conv as conv
     from kernels.depthwise import depthwise_conv3d as depthwise_conv3d
+    from kernels.dot_product import attention as attention
     from kernels.moments import channel_sums as channel_sums
     from kernels.moments import spatial_sum as spatial_sum
     from kernels.pooling import max_pool as max_pool
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 environment.prepare()  # XLA reads its flags once, so before anything below imports jax
 
 _MODULES = {
+    "attention": "dot_product",
     "channel_sums": "moments",
     "conv": "convolution",
     "conv_bias_relu_pool": "conv_block",
@@ -29,6 +31,7 @@ _MODULES = {
     "spatial_sum": "moments",
 }
 __all__ = [
+    "attention",
     "channel_sums",
     "conv",
     "conv_bias_relu_pool",
