@@ -64,6 +64,13 @@ def _x3d() -> Family:
     return Family(x3d.PRESETS, x3d.X3D, table)
 
 
+def _movinet() -> Family:
+    from zoo.models import movinet
+    from zoo.weights.maps.movinet import table
+
+    return Family(movinet.PRESETS, movinet.MoViNet, table)
+
+
 MODELS: Mapping[str, Callable[[], Family]] = {
     "cnn_base": _cnn,
     "cnn_small": _cnn,
@@ -85,6 +92,15 @@ MODELS: Mapping[str, Callable[[], Family]] = {
     "x3d_s": _x3d,
     "x3d_m": _x3d,
     "x3d_l": _x3d,
+    "movinet_a0_base": _movinet,
+    "movinet_a1_base": _movinet,
+    "movinet_a2_base": _movinet,
+    "movinet_a3_base": _movinet,
+    "movinet_a4_base": _movinet,
+    "movinet_a5_base": _movinet,
+    "movinet_a0_stream": _movinet,
+    "movinet_a1_stream": _movinet,
+    "movinet_a2_stream": _movinet,
 }
 
 
