@@ -166,7 +166,7 @@ def torch_named(path: str | os.PathLike, pretrained: Pretrained) -> int:
     family = registry.MODELS[model]()
     if family.table is None:
         raise WeightsError(f"{model} is of this project, so there are no torch names for it")
-    state = convert.to_state_dict(family.table(family.presets[model]), pretrained.variables)
+    state = convert.to_state_dict(family.table(pretrained.model.config), pretrained.variables)
     pathlib.Path(path).write_bytes(safetensors.numpy.save(state))
     return len(state)
 

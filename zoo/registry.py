@@ -99,6 +99,13 @@ def _timesformer() -> Family:
     return Family(timesformer.PRESETS, timesformer.TimeSformer, table)
 
 
+def _movinet() -> Family:
+    from zoo.models import movinet
+    from zoo.weights.maps.movinet import table
+
+    return Family(movinet.PRESETS, movinet.MoViNet, table)
+
+
 MODELS: Mapping[str, Callable[[], Family]] = {
     "cnn_base": _cnn,
     "cnn_small": _cnn,
@@ -128,6 +135,15 @@ MODELS: Mapping[str, Callable[[], Family]] = {
     "videomae_b": _videomae,
     "vivit_b": _vivit,
     "timesformer_b": _timesformer,
+    "movinet_a0_base": _movinet,
+    "movinet_a1_base": _movinet,
+    "movinet_a2_base": _movinet,
+    "movinet_a3_base": _movinet,
+    "movinet_a4_base": _movinet,
+    "movinet_a5_base": _movinet,
+    "movinet_a0_stream": _movinet,
+    "movinet_a1_stream": _movinet,
+    "movinet_a2_stream": _movinet,
 }
 
 

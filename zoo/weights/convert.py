@@ -83,6 +83,8 @@ TRANSFORMS: Mapping[str, tuple[Callable[..., np.ndarray], Callable[..., np.ndarr
     "without_batch": (_first_of_one, lambda a: a[None]),
     # [1, 1, c] to [c]
     "vector": (lambda a: _first_of_one(_first_of_one(a)), lambda a: a[None, None]),
+    # the same for a 2D convolution
+    "pointwise2d": (_pointwise, lambda a: a.T[:, :, None, None]),
 }
 
 
@@ -120,10 +122,10 @@ def conv_norm(conv_source: str, norm_source: str, target: str) -> tuple[Rule, ..
     return (*conv(conv_source, f"{target}/conv"), *batch_norm(norm_source, f"{target}/norm"))
 
 
-def pointwise(source: str, target: str) -> tuple[Rule, ...]:
-    """The rules of a 1x1x1 convolution with bias that is a dense layer here."""
+def pointwise(source: str, target: str, transform: str = "pointwise") -> tuple[Rule, ...]:
+    """The rules of a convolution of one element with bias that is a dense layer here."""
     return (
-        Rule(f"{source}.weight", f"params/{target}/kernel", "pointwise"),
+        Rule(f"{source}.weight", f"params/{target}/kernel", transform),
         Rule(f"{source}.bias", f"params/{target}/bias"),
     )
 
@@ -186,9 +188,7 @@ def to_variables(
             f"{what}: the weights do not fit the model: {'; '.join(sorted(problems))}; give the "
             "file of this model, or create the model with the settings it was trained with"
         )
-    return unflatten(
-        {p: np.ascontiguousarray(a, dtype=wanted[p].dtype) for p, (_, a) in given.items()}
-    )
+    return unflatten({p: np.asarray(a, wanted[p].dtype, order="C") for p, (_, a) in given.items()})
 
 
 def to_state_dict(table: Table, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -204,7 +204,7 @@ def to_state_dict(table: Table, variables: Mapping[str, Any]) -> dict[str, np.nd
             unknown.append(path)
             continue
         name, transform = found
-        state[name] = np.ascontiguousarray(TRANSFORMS[transform][1](np.asarray(array)))
+        state[name] = np.asarray(TRANSFORMS[transform][1](np.asarray(array)), order="C")
         for derived in table.derived:
             beside = _substitute(name, derived.beside, derived.source)
             if beside is not None:

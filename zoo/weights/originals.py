@@ -133,22 +133,27 @@ def _table(record: Published) -> Any:
     family = registry.MODELS[record.model]()
     if family.table is None:
         raise WeightsError(f"{record.model} has no name table, so no published weights fit it")
-    return family.table(family.presets[record.model])
+    return family.table(_config(record))
+
+
+def _config(record: Published) -> Any:
+    preset = registry.MODELS[record.model]().presets[record.model]
+    return dataclasses.replace(preset, **record.overrides)
 
 
 def _shapes(record: Published) -> Any:
     from zoo import cost
 
     spec = record.spec()
-    model = registry.create_model(record.model, num_classes=len(spec.classes))
+    model = registry.create_model(record.model, num_classes=len(spec.classes), **record.overrides)
     return cost.variable_shapes(model, (spec.frames, spec.size, spec.size, spec.channels))
 
 
 def _conversion(record: Published) -> str:
     """What the converted file depends on beside the original."""
     table = _table(record)
-    config = registry.MODELS[record.model]().presets[record.model]
-    text = repr((table.rules, table.aliases, [d.source for d in table.derived], config))
+    derived = [rule.source for rule in table.derived]
+    text = repr((table.rules, table.aliases, derived, _config(record)))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

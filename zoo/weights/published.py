@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 from zoo.weights.spec import WeightsSpec
 
@@ -37,6 +38,7 @@ class Published:
       views: the clips and crops that it was averaged over.
       sha256: of the file, as many digits as are published.
       git_blob: what git calls the file's content, where the file lies in a repository.
+      overrides: fields of the model's config that differ from its preset.
       note: what is not confirmed or should be known.
     """
 
@@ -56,6 +58,7 @@ class Published:
     fit: str = "short_side"
     sha256: str = ""
     git_blob: str = ""
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     note: str = ""
 
     @property
@@ -81,6 +84,7 @@ class Published:
             sampling="dense",
             stride=self.stride,
             fit=self.fit,
+            overrides=self.overrides,
             fps=self.fps,
             views=self.views,
             url=self.url,
@@ -184,6 +188,7 @@ def _movinet(
         results=results,
         fps=frames / 10,  # the frames are those of a whole video of 10 seconds
         git_blob=git_blob,
+        overrides={"same_padding": True},  # they were trained in TensorFlow
         note="Google's weights (Apache-2.0) as the port converted them; the accuracy is Google's",
     )
 

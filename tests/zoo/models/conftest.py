@@ -1,11 +1,15 @@
 """Reference logits of the original implementations, on weights that anyone can rebuild."""
 
+import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
 from collections.abc import Callable
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -109,3 +113,114 @@ def rebuilt() -> Callable[..., tuple[dict, np.ndarray]]:
         return convert.to_variables(table, state, shapes, name), clips
 
     return make
+
+
+def random_variables(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> dict:
+    """Variables of a scale at which every layer matters, drawn without compiling."""
+    rng = np.random.default_rng(1)
+
+    def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        values = rng.standard_normal(leaf.shape).astype(leaf.dtype)
+        name = path[-1].key
+        if name == "var":
+            return np.exp(0.2 * values)
+        if name in ("scale", "alpha"):
+            return 1 + 0.1 * values
+        return values * np.prod(leaf.shape[:-1]) ** -0.5 if leaf.ndim > 1 else 0.1 * values
+
+    return jax.tree_util.tree_map_with_path(draw, cost.variable_shapes(model, clip_shape))
+
+
+@pytest.fixture(name="random_variables")
+def random_variables_fixture() -> Callable[..., dict]:
+    """random_variables(model, clip_shape [t h w c])."""
+    return random_variables
+
+
+def _distance(got: jax.Array, expected: jax.Array) -> float:
+    return float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
+
+
+def _small(name: str, num_classes: int = 5, dtype: str = "float32", **fields: object) -> nn.Module:
+    fields = {"dropout": 0.0, **fields}
+    return registry.create_model(name, num_classes=num_classes, dtype=dtype, **fields)
+
+
+@pytest.fixture
+def check_inference(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """check_inference(name, clip_shape, **small): logits, features, precision and refusals.
+
+    small: fields of the config that make the network quick to compile, as do the operators'
+    definitions; the reference logits are checked with what runs by default.
+    """
+    monkeypatch.setenv("ZOO_KERNELS", "xla")
+
+    def check(name: str, clip_shape: tuple[int, int, int, int], **small: object) -> None:
+        clips = np.random.default_rng(0).standard_normal((2, *clip_shape), np.float32)
+        model = _small(name, **small)
+        variables = random_variables(model, clip_shape)
+        logits = jax.jit(model.apply)(variables, clips)
+        assert logits.shape == (2, 5) and logits.dtype == jnp.float32
+        assert np.isfinite(logits).all()
+
+        params = dict(variables["params"])
+        head = params.pop("head")
+        headless = _small(name, num_classes=0, **small)
+        features = jax.jit(headless.apply)({**variables, "params": params}, clips)
+        assert features.dtype == jnp.float32
+        np.testing.assert_allclose(features @ head["kernel"] + head["bias"], logits, atol=1e-4)
+
+        rough = jax.jit(_small(name, dtype="bfloat16", **small).apply)(variables, clips)
+        assert rough.dtype == jnp.float32
+        assert 0 < np.linalg.norm(rough - logits) < 0.05 * np.linalg.norm(logits)
+
+        for wrong in (clips.astype(np.uint8), clips[0]):
+            with pytest.raises(ValueError, match="clips are"):
+                jax.eval_shape(model.apply, variables, wrong)
+
+    return check
+
+
+@pytest.fixture
+def check_training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """check_training(name, clip_shape, **small): dropping, batch statistics and recomputation."""
+    monkeypatch.setenv("ZOO_KERNELS", "xla")
+
+    def check(name: str, clip_shape: tuple[int, int, int, int], **small: object) -> None:
+        clips = np.random.default_rng(0).standard_normal((2, *clip_shape), np.float32)
+        variables = random_variables(_small(name, **small), clip_shape)
+
+        def loss(model: nn.Module, params: dict, key: jax.Array) -> tuple[jax.Array, dict]:
+            logits, updates = model.apply(
+                {**variables, "params": params},
+                clips,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": key},
+            )
+            return (logits**2).sum(), updates["batch_stats"]
+
+        fields = [field.name for field in dataclasses.fields(_small(name, **small).config)]
+        rates = {rate: 0.5 for rate in ("dropout", "drop_path") if rate in fields}
+        step, saving = (
+            jax.jit(jax.value_and_grad(functools.partial(loss, model), has_aux=True))
+            for model in (
+                _small(name, **{**small, **rates}),
+                _small(name, **{**small, **rates}, remat=True),
+            )
+        )
+        params, key = variables["params"], jax.random.key(0)
+        (value, stats), grads = step(params, key)
+        assert value == step(params, key)[0][0]
+        assert value != step(params, jax.random.key(1))[0][0]
+        for old, new in zip(
+            jax.tree.leaves(variables["batch_stats"]), jax.tree.leaves(stats), strict=True
+        ):
+            assert not np.allclose(old, new)
+        recomputed = saving(params, key)[1]
+        scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(grads))
+        assert scale > 0
+        for one, other in zip(jax.tree.leaves(grads), jax.tree.leaves(recomputed), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4 * scale)
+
+    return check

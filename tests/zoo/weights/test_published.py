@@ -197,6 +197,17 @@ def test_features_and_other_classes(server, content):
     assert variables["params"]["head"]["kernel"].shape == (8, 7) and spec.classes == ()
 
 
+def test_a_record_may_change_the_config(toy, state, content, tmp_path, monkeypatch):
+    set_record(monkeypatch, dataclasses.replace(toy, overrides={"activation": "sigmoid"}))
+    path = tmp_path / "X.pyth"
+    path.write_bytes(content)
+    for pretrained in (zoo.import_weights("toy", path), zoo.load_pretrained("toy.k400")):
+        check(pretrained, state)
+        assert pretrained.model.config.activation == "sigmoid"
+        assert pretrained.spec.overrides == {"activation": "sigmoid"}
+    assert PUBLISHED["movinet_a0_base.k600"].overrides == {"same_padding": True}
+
+
 def test_no_room_for_the_converted_file(state, content, tmp_path, monkeypatch):
     import os
 

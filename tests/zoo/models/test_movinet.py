@@ -1,0 +1,96 @@
+"""MoViNet against the published PyTorch port, and what the module itself promises."""
+
+import jax
+import numpy as np
+import pytest
+
+import zoo
+from zoo import cost
+from zoo.models import movinet
+
+K600 = 600
+SIDES = (48, 40)
+SMALL = {
+    "stem": 8,
+    "widths": (8, 8, 16, 24, 24),
+    "blocks": (
+        ((16, (1, 5)),),
+        ((16, (3, 3)), (24, (3, 3))),
+        ((24, (5, 3)),),
+        ((24, (1, 3)),),
+        ((40, (5, 3)),),
+    ),
+    "top": 32,
+    "hidden": 24,
+}
+
+
+@pytest.mark.parametrize("name", ["movinet_a0_base", "movinet_a0_stream"])
+def test_reference_logits(check_golden, name):
+    check_golden(name, name, K600)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a1_base", "a2_base", "a1_stream", "a2_stream"])
+def test_reference_logits_of_the_others(check_golden, name):
+    check_golden(f"movinet_{name}", f"movinet_{name}", K600)
+
+
+# Of the PyTorch port with 600 classes.
+PARAMETERS = {
+    "movinet_a0_base": 3_111_799,
+    "movinet_a1_base": 4_690_296,
+    "movinet_a2_base": 5_249_562,
+    "movinet_a3_base": 7_397_545,
+    "movinet_a4_base": 11_349_463,
+    "movinet_a5_base": 18_650_523,
+    "movinet_a0_stream": 3_748_031,
+    "movinet_a1_stream": 6_447_352,
+    "movinet_a2_stream": 7_326_962,
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if "a0" in n else pytest.mark.slow) for n in movinet.PRESETS],
+)
+def test_every_preset_has_the_originals_number_of_parameters(name):
+    config = movinet.PRESETS[name]
+    model = zoo.create_model(name, num_classes=K600)
+    assert cost.parameters(model, (2, config.size, config.size, 3)) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", ["movinet_a0_base", "movinet_a0_stream"])
+def test_logits_features_and_precision(check_inference, name):
+    check_inference(name, (3, *SIDES, 3), **SMALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["movinet_a0_base", "movinet_a0_stream"])
+def test_training(check_training, name):
+    check_training(name, (3, *SIDES, 3), **SMALL)
+
+
+def test_frames_too_small_are_refused_with_the_smallest_size():
+    smallest = {name: movinet.smallest_size(movinet.PRESETS[name]) for name in movinet.PRESETS}
+    assert smallest["movinet_a0_base"] == 25 and smallest["movinet_a2_base"] == 1
+    model = zoo.create_model("movinet_a0_stream", num_classes=2)
+    with pytest.raises(ValueError, match=r"24x40 are too small.*25x25"):
+        jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 2, 24, 40, 3), np.float32))
+    for side in (25, 26):
+        shapes = jax.eval_shape(
+            model.init_with_output, jax.random.key(0), np.zeros((1, 1, side, side, 3))
+        )
+        assert shapes[0].shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dropout": 1.0}, "MoViNetConfig.dropout is 1.0"),
+        ({"pads": ((0, 0),)}, "1 pads; give 5"),
+    ],
+)
+def test_a_wrong_config_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        zoo.create_model("movinet_a0_base", num_classes=2, **arguments)
