@@ -99,6 +99,11 @@ class Data:
     """Share of the training clips that becomes the validation split where the data has none."""
     test_fraction: float = 0.15
     """Share of the training clips that becomes the test split where the data has none."""
+    folds: int = 0
+    """Equal parts of the training split for cross-validation; 0: none. With them one part, `fold`,
+    validates and the others train; the validation split is not used."""
+    fold: int = 0
+    """Which of the folds validates, counted from 0."""
     max_broken: float = 0.1
     """Largest share of broken files that is tolerated; more is an error before training starts."""
     seed: int = 0
@@ -136,6 +141,14 @@ class Data:
             _check(
                 getattr(self, name) >= 0, f"data.{name} is {getattr(self, name)}: set 0 or more."
             )
+        _check(
+            self.folds == 0 or self.folds >= 2,
+            f"data.folds is {self.folds}: set 2 or more, or 0 for none.",
+        )
+        _check(
+            0 <= self.fold < max(self.folds, 1),
+            f"data.fold is {self.fold}: set a number from 0 to below data.folds ({self.folds}).",
+        )
         _check(self.timeout > 0, f"data.timeout is {self.timeout}: set seconds above 0.")
         _check(0 <= self.crf <= 51, f"data.crf is {self.crf}: H.264 knows 0 to 51.")
 
@@ -211,6 +224,105 @@ class Eval:
 
 
 @dataclass(frozen=True)
+class Search:
+    """Axes of a hyperparameter search; without any value the experiment is a single run.
+
+    An axis without values keeps the value of the experiment.
+    """
+
+    learning_rate: tuple[float, ...] = ()
+    """Values of `optim.learning_rate`."""
+    weight_decay: tuple[float, ...] = ()
+    """Values of `optim.weight_decay`."""
+    dropout: tuple[float, ...] = ()
+    """Values of `model.dropout`."""
+    label_smoothing: tuple[float, ...] = ()
+    """Values of `optim.label_smoothing`."""
+    mixup: tuple[float, ...] = ()
+    """Values of `augment.mixup`."""
+    strength: tuple[float, ...] = ()
+    """Values of `augment.strength`."""
+    batch_size: tuple[int, ...] = ()
+    """Values of `batch_size`."""
+    epochs: tuple[int, ...] = ()
+    """Values of `epochs`."""
+    model: tuple[str, ...] = ()
+    """Values of `model.name`; each is compiled anew."""
+    frames: tuple[int, ...] = ()
+    """Values of `data.frames`; each is compiled anew."""
+    seed: tuple[int, ...] = ()
+    """Seeds; each combination is trained with each, and its results are averaged."""
+    folds: int = 0
+    """Folds of a cross-validation; each combination is trained on each, and its results are
+    averaged. 0: none."""
+    sampling: Literal["grid", "random"] = "grid"
+    """`grid`: all combinations of the values. `random`: `samples` combinations, drawn between the
+    smallest and the largest value, learning rate and weight decay log-uniformly; whole numbers and
+    names are drawn from the values."""
+    samples: int = 16
+    """Combinations that are drawn."""
+    sampling_seed: int = 0
+    """Seed of the drawing."""
+    halving: int = 0
+    """Successive halving: only the best 1/halving of the combinations goes on after
+    `first_epochs` epochs, and again each time that the epochs have grown `halving` times; 0: all
+    train to the end."""
+    first_epochs: int = 1
+    """Epochs after which successive halving drops combinations for the first time."""
+    together: int = 0
+    """Most members that are trained in one program; 0: as many as memory allows."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs", "frames"):
+            for value in getattr(self, name):
+                _check(value >= 1, f"search.{name} has {value}: set 1 or more.")
+        for name in SEARCHED:
+            values = getattr(self, name)
+            _check(
+                len(set(values)) == len(values),
+                f"search.{name} has a value twice: {', '.join(map(str, values))}.",
+            )
+        _check(
+            self.folds == 0 or self.folds >= 2,
+            f"search.folds is {self.folds}: set 2 or more, or 0 for none.",
+        )
+        _check(
+            self.halving == 0 or self.halving >= 2,
+            f"search.halving is {self.halving}: set 2 or more, or 0 for none.",
+        )
+        _check(
+            not (self.halving and self.epochs),
+            "search.halving chooses how long combinations are trained: leave search.epochs empty.",
+        )
+        for name in ("samples", "first_epochs"):
+            _check(
+                getattr(self, name) >= 1, f"search.{name} is {getattr(self, name)}: set 1 or more."
+            )
+        _check(self.together >= 0, f"search.together is {self.together}: set 0 or more.")
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to search."""
+        return bool(self.folds or self.seed or any(getattr(self, name) for name in SEARCHED))
+
+
+SEARCHED: Mapping[str, str] = {
+    "learning_rate": "optim.learning_rate",
+    "weight_decay": "optim.weight_decay",
+    "dropout": "model.dropout",
+    "label_smoothing": "optim.label_smoothing",
+    "mixup": "augment.mixup",
+    "strength": "augment.strength",
+    "batch_size": "batch_size",
+    "epochs": "epochs",
+    "model": "model.name",
+    "frames": "data.frames",
+    "seed": "seed",
+}
+"""The axes of a search and the fields of a configuration that they set."""
+
+
+@dataclass(frozen=True)
 class Config:
     """One experiment."""
 
@@ -219,6 +331,7 @@ class Config:
     augment: Augmentation = field(default_factory=Augmentation)
     optim: Optim = field(default_factory=Optim)
     eval: Eval = field(default_factory=Eval)
+    search: Search = field(default_factory=Search)
     epochs: int = 10
     """Passes over the training split."""
     batch_size: int = 32
@@ -231,6 +344,24 @@ class Config:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "checkpoint_steps"):
             _check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: set 1 or more.")
+
+
+def changed(config: Config, values: Mapping[str, Any]) -> Config:
+    """`config` with other values of some fields, named with dots.
+
+    Raises:
+        ConfigError: a value cannot be used.
+    """
+    for name, value in values.items():
+        group, _, inner = name.rpartition(".")
+        try:
+            part = dataclasses.replace(getattr(config, group), **{inner: value}) if group else value
+            config = dataclasses.replace(config, **{group or inner: part})
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    return config
 
 
 def to_dict(config: Any) -> dict[str, Any]:

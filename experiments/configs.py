@@ -4,7 +4,18 @@ import dataclasses
 import json
 import pathlib
 
-from experiments.config import Config, ConfigError, Data, Eval, Model, Optim, from_dict, nearest
+from experiments.config import (
+    SEARCHED,
+    Config,
+    ConfigError,
+    Data,
+    Eval,
+    Model,
+    Optim,
+    Search,
+    from_dict,
+    nearest,
+)
 from zoo.video.policy import Augmentation
 
 # Light augmentation. Mirroring swaps left and right, so motions are not mirrored.
@@ -67,6 +78,13 @@ CONFIGS: dict[str, Config] = {
         model=Model(name="cnn_base"),
         data=Data(frames=1, size=224, decode_size=224),
         eval=Eval(views=4),
+    ),
+    # The text's search: three batch sizes, three numbers of epochs, three folds. The learning rate
+    # is constant, so that shorter runs are the beginnings of longer ones: 27 members, 9 runs.
+    "cnn_small_grid": Config(
+        data=_SHAPES,
+        augment=_STILL,
+        search=Search(batch_size=(32, 64, 128), epochs=(10, 20, 30), folds=3),
     ),
     # The user's own clips: --data.root FOLDER_OR_CSV.
     "video_folder": Config(
@@ -158,8 +176,11 @@ def describe() -> str:
     for name, config in CONFIGS.items():
         d = config.data
         what = f"{d.dataset}/{d.task}" if d.dataset == "moving_shapes" else d.dataset
-        lines.append(
+        line = (
             f"{name:{width}}  {config.model.name} on {what}, {d.frames} frames of "
-            f"{d.size}x{d.size}, {config.epochs} epochs"
+            f"{d.size}x{d.size}, "
         )
+        axes = [axis for axis in SEARCHED if getattr(config.search, axis)]
+        axes += ["folds"] if config.search.folds else []
+        lines.append(line + (f"search of {', '.join(axes)}" if axes else f"{config.epochs} epochs"))
     return "\n".join(lines)

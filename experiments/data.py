@@ -1,8 +1,10 @@
 """From a configuration to batches: prepares a dataset once, then reads it in a fixed order."""
 
 import pathlib
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
 
 from experiments.config import Data
 from experiments.datasets.plan import Plan
@@ -12,7 +14,17 @@ from experiments.datasets.splits import SPLITS, Splitting
 from experiments.loader import BatchIterator, Decoder, Sampling, Stream
 from zoo.cache import folder
 
-__all__ = ["BatchIterator", "DataError", "Prepared", "batches", "cache_folder", "prepare"]
+__all__ = [
+    "BatchIterator",
+    "DataError",
+    "Prepared",
+    "batches",
+    "cache_folder",
+    "fold_positions",
+    "prepare",
+]
+
+Kept = dict[int, Any]
 
 
 def cache_folder() -> pathlib.Path:
@@ -104,6 +116,16 @@ def _check(prepared: Prepared, name: str, max_broken: float, say: Callable[[str]
             )
 
 
+def fold_positions(prepared: Prepared, data: Data) -> tuple[list[int], list[int]]:
+    """The positions in the training split that train and that validate, where there are folds.
+
+    The clips are dealt to the folds in a random order that depends on `data.seed` alone.
+    """
+    order = np.random.default_rng([data.seed, data.folds]).permutation(prepared.size("train"))
+    held = np.sort(order[data.fold :: data.folds])
+    return np.setdiff1d(order, held).tolist(), held.tolist()
+
+
 def batches(
     prepared: Prepared,
     split: str,
@@ -125,6 +147,8 @@ def batches(
     parts: int = 1,
     timeout: float = 120.0,
     memory: int = 0,
+    subset: Sequence[int] | None = None,
+    kept: Kept | None = None,
 ) -> BatchIterator:
     """Batches of one split.
 
@@ -155,6 +179,8 @@ def batches(
         timeout: seconds without a batch after which the pipeline is declared dead.
         memory: a split whose decoded frames take no more than this many bytes is decoded once and
             then kept, unless worker processes decode.
+        subset: positions of the clips that take part; None: all of the split.
+        kept: where they are kept, to be shared by several iterators over the same split.
 
     Returns:
         An iterator over dicts of "clip" uint8, [b t h w c] in training and [b v t h w c] in
@@ -164,7 +190,7 @@ def batches(
     Raises:
         DataError: there is no such split, or it has too few clips for one batch.
     """
-    clips = prepared.size(split)
+    clips = prepared.size(split) if subset is None else len(subset)
     if train and clips < batch_size:
         raise DataError(
             f"{split} of {prepared.directory} has {clips} clips, fewer than a batch of "
@@ -180,6 +206,7 @@ def batches(
         host_index=host_index,
         host_count=host_count,
         parts=max(parts, host_count),
+        subset=None if subset is None else tuple(subset),
     )
     decoder = Decoder(
         shards=prepared.shards[split],
@@ -195,7 +222,7 @@ def batches(
         batches_per_epoch=stream.batches_per_epoch,
         threads=threads,
         timeout=timeout,
-        keep=fits and not workers,
+        kept=({} if kept is None else kept) if fits and not workers else None,
     )
     state = {
         "dataset": prepared.directory.name,
@@ -203,5 +230,6 @@ def batches(
         "batch_size": batch_size,
         "train": train,
         "seed": seed,
+        "clips": clips,
     }
     return BatchIterator(stream, decoder, workers, timeout, state)

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import io
-import json
 import pathlib
 import time
 from collections.abc import Callable, Iterable
@@ -20,7 +19,7 @@ from experiments.config import Config, ConfigError
 from experiments.parallel import Devices
 from experiments.part import Part
 from experiments.progress import Progress
-from experiments.runlog import RunLog, Stages
+from experiments.runlog import RunLog, Stages, write_json
 from zoo import registry
 
 ShouldStop = Callable[[], bool]
@@ -125,7 +124,13 @@ class Run:
         self.should_stop, self.say = should_stop, say if self.first else lambda line: None
         self.stopping = False  # whether any of several hosts was asked to stop
         self.classes = prepared.classes
-        clips = prepared.size("train")
+        self.subsets: dict[str, tuple[str, list[int] | None]] = {
+            split: (split, None) for split in prepared.splits
+        }
+        if config.data.folds:
+            trained, held = data.fold_positions(prepared, config.data)
+            self.subsets |= {"train": ("train", trained), "val": ("train", held)}
+        clips = self._clips("train")
         self.batch_size = min(config.batch_size, clips)
         if self.batch_size < config.batch_size:
             wanted = config.batch_size
@@ -290,7 +295,7 @@ class Run:
             "val/loss": at.best_loss,
             "best/epoch": at.best_epoch + 1,
             "classes": list(self.classes),
-            "clips": {split: self.prepared.size(split) for split in self.prepared.splits},
+            "clips": {name: self._clips(name) for name in self.subsets},
             "broken_files": len(self.prepared.quarantine),
             "parameters": sum(p.size for p in jax.tree.leaves(self.state.params)),
             "views": evaluation.views * evaluation.crops,
@@ -302,7 +307,7 @@ class Run:
         variables = jax.device_get(train.evaluated_variables(self.state))
         zoo.save_weights(self.run_dir / "model.safetensors", variables, {"classes": self.classes})
         examples.write(self.run_dir / "examples", self.prepared, "test", log_probabilities, labels)
-        _write_json(self.run_dir / "metrics.json", result)
+        write_json(self.run_dir / "metrics.json", result)
         report.write(self.run_dir)
         return result
 
@@ -312,13 +317,20 @@ class Run:
         self.log.close()
         self.checkpoints.close()
 
+    def _clips(self, name: str) -> int:
+        """Clips that train, validate or test."""
+        split, subset = self.subsets[name]
+        return self.prepared.size(split) if subset is None else len(subset)
+
     def _batches(
         self, split: str, batch_size: int, *, train: bool, views: int = 1
     ) -> data.BatchIterator:
         d = self.config.data
+        source, subset = self.subsets[split]
         return data.batches(
             self.prepared,
-            split,
+            source,
+            subset=subset,
             batch_size=batch_size,
             frames=d.frames,
             size=(d.decode_size, d.decode_size),
@@ -380,9 +392,3 @@ class Run:
         """Seconds of the loop's stages, and of the input pipeline's own, which run beside it."""
         own = {f"input/{name}": value for name, value in self.input.stage_seconds().items()}
         return {f"stage/{name}": value for name, value in self.stages.seconds.items()} | own
-
-
-def _write_json(path: pathlib.Path, values: Any) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    temporary.replace(path)

@@ -137,10 +137,10 @@ class Devices:
         last, place = divmod(batch_size - 1, each)  # where the batch's last clip is
         index = jax.lax.axis_index(AXIS)
 
-        def previous(rows: Array) -> Array:
-            edge = jnp.where(index == last, rows[place], rows[-1])
+        def previous(clips: Array, targets: Array) -> tuple[Array, Array]:
+            at = jnp.where(index == last, place, each - 1)
             ring = [(device, (device + 1) % (last + 1)) for device in range(last + 1)]
-            return jax.lax.ppermute(edge, AXIS, ring)
+            return jax.lax.ppermute((clips[at], targets[at]), AXIS, ring)
 
         first = index * each
         previous_row = jnp.where(index == 0, batch_size - 1, first - 1)

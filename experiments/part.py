@@ -20,14 +20,14 @@ class Part(NamedTuple):
 
     count: clips in the whole batch, or more.
     first: position of the part's first clip in it.
-    previous: gives for an array over the part's clips, [b ...], the entry of the clip before the
+    previous: gives for the part's clips [b ...] and targets [b k] those of the clip before the
         first, and previous_row that clip's position; before the first of all comes the last.
     axis_name: of the devices that hold the other parts, where they do.
     """
 
     count: int
     first: int | Int[Array, ""]
-    previous: Callable[[Array], Array]
+    previous: Callable[[Array, Array], tuple[Array, Array]]
     previous_row: int | Int[Array, ""]
     axis_name: str | None = None
 
@@ -38,8 +38,9 @@ class Part(NamedTuple):
     def with_previous(self, clips: Array, targets: Array) -> tuple[Array, Array, Rows]:
         """Clips and targets with those of the clip before the first, and all their positions."""
         numbers = self.first + jnp.arange(len(clips))
-        clips = jnp.concatenate([self.previous(clips)[None], clips])
-        targets = jnp.concatenate([self.previous(targets)[None], targets])
+        clip, target = self.previous(clips, targets)
+        clips = jnp.concatenate([clip[None], clips])
+        targets = jnp.concatenate([target[None], targets])
         first = jnp.asarray(self.previous_row, numbers.dtype)[None]
         return clips, targets, Rows(self.count, jnp.concatenate([first, numbers]))
 

@@ -105,17 +105,22 @@ def _run(arguments: Arguments, default: Config) -> int:
 
 def _fit(arguments: Arguments, config: Config, run_dir: pathlib.Path, signals: "Signals") -> int:
     # Imported late: `--help` and `--list` answer without loading JAX.
-    from experiments import data, fit
+    from experiments import data, fit, grid
     from experiments.checkpoint import CheckpointError
     from zoo.video import VideoError
 
     signals.check()
     try:
-        fit.check_model(config)
+        searching = config.search.wanted
+        if searching:
+            grid.check(config)
+        else:
+            fit.check_model(config)
         prepared = data.prepare(config.data)
         signals.check()
         signals.immediate = False
-        result = fit.fit(
+        train = grid.search if searching else fit.fit
+        result = train(
             config,
             prepared,
             run_dir,
@@ -134,11 +139,24 @@ def _fit(arguments: Arguments, config: Config, run_dir: pathlib.Path, signals: "
     ) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    if searching:
+        best = result["best"]
+        print(
+            f"best of {len(result['trials'])} combinations: {_values(best['values'])}, val/top1 "
+            f"{best['val/top1'] or 0:.4f}, in {result['seconds']:.0f} s\n"
+            f"train it with: python -m experiments.run --config {run_dir / 'best.json'}\n"
+            f"report: {run_dir / 'report.html'}"
+        )
+        return 0
     print(
         f"test/top1 {result['test/top1']:.4f} over {result['clips']['test']} clips "
         f"in {result['seconds']:.0f} s\nreport: {run_dir / 'report.html'}"
     )
     return 0
+
+
+def _values(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 class Signals:

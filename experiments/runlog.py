@@ -6,6 +6,7 @@ import os
 import pathlib
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from experiments.events import EventWriter
 
@@ -68,3 +69,10 @@ class Stages:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def write_json(path: pathlib.Path, values: Any) -> None:
+    """Writes plain values as a JSON file, in one step."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    temporary.replace(path)
