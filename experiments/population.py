@@ -67,10 +67,13 @@ class Program:
     parts: int
 
     def init(self, varying: dict[str, Array]) -> Carry:
-        """Members that have seen nothing, their initial parameters drawn from their seeds."""
+        """Members that have seen nothing, their initial parameters drawn from their seeds or those
+        of published weights."""
 
         def one(varying: dict[str, Array]) -> train.TrainState:
-            return train.init_state(self.model, self.config, self.fixed._replace(**varying))
+            given, weights = self.fixed._replace(**varying), self.config.model.pretrained
+            state = train.init_state(self.model, self.config, given)
+            return train.start_from(state, weights) if weights else state
 
         count = len(next(iter(varying.values())))
         zero = jnp.zeros(count)

@@ -2,25 +2,42 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import zoo
-from experiments import configs, finetune, fit, train
+from experiments import configs, finetune, fit, population, train
 from experiments.config import Config, ConfigError, Data, Model, Optim
+from zoo import layers
 from zoo.video.policy import Augmentation
 from zoo.weights import pretrained
 
-# Batch statistics and residual blocks; the smallest of the residual networks.
-CONFIG = Config(
-    model=Model(name="r3d_18", dropout=0.1),
-    data=Data(frames=2, size=16, decode_size=16),
-    optim=Optim(learning_rate=1e-3),
-)
-SHALLOW = {"widths": (4, 8, 8, 8), "depths": (1, 1, 1, 1)}
-BLOCKS = ("stem", "layer1_0", "layer2_0", "layer3_0", "layer4_0", "head")
+CONFIG = Config(data=Data(frames=2, size=16, decode_size=16), optim=Optim(learning_rate=1e-3))
+BLOCKS = ("stem", "block0", "block1", "block2", "head")
+
+
+class Block(nn.Module):
+    """A product and batch statistics."""
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        return nn.relu(layers.BatchNorm(name="norm")(nn.Dense(8, name="product")(x), train))
+
+
+class Network(nn.Module):
+    """The smallest with blocks, batch statistics and a last layer; quick to compile."""
+
+    num_classes: int = 3
+
+    @nn.compact
+    def __call__(self, clips, train: bool = False):
+        x = nn.Dense(8, name="stem")(clips[:, :, ::4, ::4])
+        for number in range(3):
+            x = Block(name=f"block{number}")(x, train)
+        x = nn.Dropout(0.1, deterministic=not train)(x.mean((1, 2, 3)))
+        return nn.Dense(self.num_classes, name="head")(x)
 
 
 def with_optim(**fields) -> Config:
@@ -28,9 +45,9 @@ def with_optim(**fields) -> Config:
 
 
 def steps(config: Config, count: int = 2) -> tuple[train.TrainState, train.TrainState]:
-    model = zoo.create_model("r3d_18", num_classes=3, dropout=0.1, **SHALLOW)
+    model = Network()
     given = train.numbers(config, 10)
-    first = state = train.init_state(model, config, given)
+    first = state = jax.jit(lambda: train.init_state(model, config, given))()
     rng = np.random.default_rng(0)
     batch = {
         "clip": rng.integers(0, 255, (4, 2, 16, 16, 3)).astype(np.uint8),
@@ -58,7 +75,7 @@ def changed(first: train.TrainState, last: train.TrainState) -> set[str]:
 
 
 def test_blocks_are_in_the_order_of_the_network() -> None:
-    model = zoo.create_model("r3d_18", num_classes=3, **SHALLOW)
+    model = Network()
     assert finetune.blocks(model, CONFIG) == BLOCKS
 
 
@@ -74,8 +91,8 @@ def test_only_the_last_blocks_are_trained(count: int, expected: tuple[str, ...])
 
 
 def test_too_many_blocks_are_refused() -> None:
-    with pytest.raises(ConfigError, match="trained_blocks is 6, but r3d_18 has 5 blocks"):
-        steps(with_optim(trained_blocks=6), 0)
+    with pytest.raises(ConfigError, match="trained_blocks is 5, but cnn_small has 4 blocks"):
+        steps(with_optim(trained_blocks=5), 0)
     with pytest.raises(ConfigError, match=r"trained_blocks is -2: set -1 \(all\), 0 or more"):
         Optim(trained_blocks=-2)
 
@@ -115,11 +132,22 @@ def test_weights_that_do_not_fit_are_named_before_any_data_is_read() -> None:
 def test_weights_are_started_from_with_a_new_last_layer() -> None:
     config = Config(model=Model(pretrained="cnn_small.moving_shapes"), data=Data(frames=2))
     model = train.make_model(config, 7)
-    state = train.init_state(model, config, train.numbers(config, 1))
+    state = jax.jit(lambda: train.init_state(model, config, train.numbers(config, 1)))()
     started = train.start_from(state, config.model.pretrained)
     given = pretrained.load_pretrained(config.model.pretrained).variables["params"]
     np.testing.assert_array_equal(started.params["conv1"]["kernel"], given["conv1"]["kernel"])
     np.testing.assert_array_equal(started.params["head"]["kernel"], state.params["head"]["kernel"])
+
+
+def test_the_members_of_a_search_start_from_them_too() -> None:
+    config = Config(model=Model(pretrained="cnn_small.moving_shapes"), data=Data(frames=2))
+    model = train.make_model(config, 7)
+    program = population.Program(config, model, 7, train.numbers(config, 1), 4, 1)
+    params = jax.jit(program.init)({"seed": jnp.arange(2)}).state.params
+    given = pretrained.load_pretrained(config.model.pretrained).variables["params"]
+    for member in range(2):
+        np.testing.assert_array_equal(params["conv1"]["kernel"][member], given["conv1"]["kernel"])
+    assert jnp.any(params["head"]["kernel"][0] != params["head"]["kernel"][1])
 
 
 def test_another_normalisation_than_the_weights_know_is_said() -> None:
