@@ -1,5 +1,7 @@
 """`python -m experiments.bench input`: how fast clips are decoded, and what training waits for.
 
+(`python -m experiments.bench step` is in `experiments.bench_step`.)
+
 First, clips at random starts are decoded by this library, by PyAV and by decord, each from a newly
 opened file, as in a training set of many files; and by this library from a shard record, that is
 the same video as the preparation of a dataset shrinks it. zoo.video remembers when the streams of
@@ -31,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import bench_inference
+from experiments import bench_inference, bench_step
 from zoo import video
 
 Source = str | bytes
@@ -319,14 +321,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--size", type=int, default=112, help="height and width of the clips")
     command.add_argument("--config", help="also time the stages of this configuration")
     command.add_argument("--steps", type=int, default=30, help="batches to time of --config")
+    command.set_defaults(run=_input)
     bench_inference.add_command(commands)
+    step = commands.add_parser(
+        "step", help="the train step against PyTorch and Keras", description=bench_step.__doc__
+    )
+    bench_step.add_arguments(step)
+    step.set_defaults(run=bench_step.run)
     options = parser.parse_args(arguments)
-    if options.command == "inference":
-        try:
-            options.run(options)
-        except ValueError as error:
-            raise SystemExit(str(error)) from None
-        return 0
+    try:
+        return options.run(options)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def _input(options: argparse.Namespace) -> int:
+    """`input`: the methods on each file, then the stages of a configuration."""
     with contextlib.ExitStack() as stack:
         sources = options.video
         if not sources and not options.config:

@@ -57,7 +57,7 @@ class Measured:
         return min(others) / medians["zoo"] if others else None
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> int:
     """Measures and prints; writes the JSON file where one is asked for.
 
     Raises:
@@ -75,6 +75,7 @@ def run(options: argparse.Namespace) -> None:
             print(_line(found[-1]), flush=True)
     if options.json:
         options.json.write_text(json.dumps(_report(found), indent=1) + "\n", "utf-8")
+    return 0
 
 
 def measure(name: str, batch: int, options: argparse.Namespace) -> Measured:
