@@ -20,10 +20,11 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from experiments import data, fit, report
-from experiments.config import SEARCHED, Config, Search, changed, dumps
+from experiments.config import SEARCHED, Config, ConfigError, Search, changed, dumps
 from experiments.population import memory_of, varying
 from experiments.runlog import write_json
 from experiments.trials import Group, Plan, Run, plan
@@ -60,8 +61,13 @@ def check(config: Config) -> Plan:
     """The plan of a search, once it is known that every model of it can be made.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: it cannot, or there are other hosts.
     """
+    if jax.process_count() > 1:
+        raise ConfigError(
+            f"A search uses the devices of one host, and this is one of {jax.process_count()}: "
+            "start it on one, with --no-distributed.detect where others are found."
+        )
     found = plan(config)
     for group in found.groups:
         fit.check_model(group.runs[0].config)
