@@ -33,10 +33,11 @@ def zoo_step(model: str, size: int, frames: int) -> tuple[str, Step]:
 
     import zoo
     from experiments import train
-    from experiments.config import Optim
+    from experiments.config import Config, Optim
 
     network: Any = zoo.create_model(model, num_classes=CLASSES)
-    optimizer = train.make_optimizer(Optim(), optax.constant_schedule(RATE))
+    optim = Optim(learning_rate=RATE)
+    optimizer = train.make_optimizer(optim, train.numbers(Config(optim=optim), 1))
     clips = jax.random.normal(jax.random.key(0), (frames, 1, size, size, 3))
     labels = jax.random.randint(jax.random.key(1), (frames,), 0, CLASSES)
     params = jax.jit(network.init)(jax.random.key(2), clips)["params"]
