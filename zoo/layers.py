@@ -246,7 +246,11 @@ class ConvPool(nn.Module):
 
 
 def temporal_shift(
-    x: Float[Array, "b t *rest c"], fraction: float = 1 / 8, difference: bool = False
+    x: Float[Array, "b t *rest c"],
+    fraction: float = 1 / 8,
+    difference: bool = False,
+    causal: bool = False,
+    before: Float[Array, "b *rest c"] | None = None,
 ) -> Float[Array, "b t *rest c"]:
     """Moves a share of the channels one frame back and an equal share one frame on.
 
@@ -258,11 +262,16 @@ def temporal_shift(
     With `difference` the frame's own value is subtracted from what came, so that these channels
     are 0 wherever nothing changes (the motion features of Jiang et al. 2019, "STM: SpatioTemporal
     and Motion Encoding for Action Recognition", without their convolutions).
+
+    With `causal` the first share comes from the frame before and all else stays, which is that
+    paper's shift for streams; `before` is then the frame before the first, where there is one.
     """
     fold = max(1, int(x.shape[-1] * fraction)) if fraction else 0
     first, last = x[:, :1], x[:, -1:]
     if not difference:
         first, last = jnp.zeros_like(first), jnp.zeros_like(last)
+    if before is not None:
+        first = before[:, None]
     future = jnp.concatenate([x[:, 1:], last], axis=1)
     past = jnp.concatenate([first, x[:, :-1]], axis=1)
     if difference:
@@ -270,6 +279,8 @@ def temporal_shift(
     # Choosing by channel is one pass over x. Joining slices of channels reads less and yet takes
     # three times as long on a CPU, which then copies a few numbers at a time.
     channel = jnp.arange(x.shape[-1])
+    if causal:
+        return jnp.where(channel < fold, past, x)
     return jnp.where(channel < fold, future, jnp.where(channel < 2 * fold, past, x))
 
 

@@ -20,10 +20,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 # A pytree of arrays.
 State = Any
+# Frames counted; the mean of a longer stream goes on as an exponential average.
+MOST_FRAMES = 2**30
 
 
 class Streaming(Protocol):
@@ -122,6 +124,25 @@ def scan(
 
     state, logits = lax.scan(step, state, jnp.moveaxis(clips, 1, 0))
     return jnp.moveaxis(logits, 0, 1), state
+
+
+def running_mean(
+    x: Float[Array, "b t c"], past: Float[Array, "b c"] | None, seen: Int[Array, "b"] | None
+) -> Float[Array, "b t c"]:
+    """The mean of each frame and all before it, where `past` is the mean of `seen` frames before.
+
+    Kept as a mean, for in a sum of float32 that goes on for days a frame would no longer count.
+    """
+    frames = jnp.arange(1, x.shape[1] + 1, dtype=jnp.float32)[:, None]
+    if past is None or seen is None:
+        return jnp.cumsum(x, axis=1) / frames
+    total = seen.astype(jnp.float32)[:, None, None] + frames
+    return past[:, None] + jnp.cumsum(x - past[:, None], axis=1) / total
+
+
+def count(seen: Int[Array, "b"], frames: int) -> Int[Array, "b"]:
+    """How many frames were seen after `frames` more, at most `MOST_FRAMES`."""
+    return jnp.minimum(seen + frames, MOST_FRAMES)
 
 
 def as_clips(frames: Array) -> Float[Array, "b t h w c"]:

@@ -8,17 +8,23 @@ tell the order of the frames. `cnn_small_shift` can: before its second and third
 its dense layer a quarter of the channels comes from the next frame and a quarter from the frame
 before (temporal shift, Lin, Gan and Han 2019), each as the change from the frame's own value. Plain
 shifted values see motion too, but learn it more slowly and less well (BUILD_NOTES.md).
+
+With `shift_causal=True`, or without a shift, no frame depends on a later one, and the network runs
+frame by frame: `init_state` and `step`, of which `zoo.streaming` tells. A stream's logits are then
+those of a call on all frames so far. Weights that were trained with the shift both ways do not fit
+it; they stream through `zoo.streaming.SlidingWindow`.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from zoo import layers
+from zoo import layers, streaming
 
 WINDOW = 3
 POOL = 2
@@ -40,6 +46,7 @@ class CNNConfig:
       shift_fraction: share of the channels shifted each way.
       shift_difference: whether shifted channels carry the change between frames in place of the
         other frame's value.
+      shift_causal: whether channels come from the frame before alone, for streams.
     """
 
     frames: int = 8
@@ -51,6 +58,7 @@ class CNNConfig:
     shift: tuple[int, ...] = ()
     shift_fraction: float = 1 / 8
     shift_difference: bool = False
+    shift_causal: bool = False
 
     def __post_init__(self) -> None:
         if self.activation not in layers.ACTIVATIONS:
@@ -90,7 +98,6 @@ class CNN(nn.Module):
     num_classes: int
     dtype: jnp.dtype = jnp.float32
 
-    @nn.compact
     def __call__(
         self, clips: Float[Array, "b t h w c"], train: bool = False
     ) -> Float[Array, "b n"]:
@@ -98,6 +105,50 @@ class CNN(nn.Module):
 
         Raises ValueError for anything but float clips of five axes, and for frames too small.
         """
+        return self.advance(clips, None, train)[0]
+
+    def init_state(self, batch: int, height: int, width: int) -> streaming.State:
+        """The state before the first frame of `batch` streams of height x width, of 3 channels.
+
+        Raises ValueError where frames depend on later ones.
+        """
+        config = self.config
+        if config.shift and not config.shift_causal:
+            raise ValueError(
+                "this CNN takes channels from the next frame; create it with shift_causal=True, "
+                "or stream it through zoo.streaming.SlidingWindow"
+            )
+        past, channels = {}, 3
+        for layer in range(1, len(config.widths) + 2):
+            if layer in config.shift:
+                past[str(layer)] = jnp.zeros((batch, height, width, channels), self.dtype)
+            if layer <= len(config.widths):
+                channels = config.widths[layer - 1]
+                height, width = ((side - WINDOW + 1) // POOL for side in (height, width))
+        mean = jnp.zeros((batch, config.hidden), jnp.float32)
+        return {"seen": jnp.zeros(batch, jnp.int32), "mean": mean, "past": past}
+
+    def step(
+        self,
+        variables: Mapping[str, Any],
+        frames: Float[Array, "b h w c"] | Float[Array, "b t h w c"],
+        state: streaming.State,
+    ) -> tuple[Float[Array, "b n"], streaming.State]:
+        """The logits for all frames so far, and the state after the next frame, or the next few.
+
+        Raises ValueError for frames that do not fit the state.
+        """
+        clips = streaming.as_clips(frames)
+        layers.check_clips(clips)
+        fitting = jax.eval_shape(lambda: self.init_state(clips.shape[0], *clips.shape[2:4]))
+        streaming.check_state(clips, state, fitting)
+        return self.apply(variables, clips, state, False, method=CNN.advance)
+
+    @nn.compact
+    def advance(
+        self, clips: Float[Array, "b t h w c"], state: streaming.State | None, train: bool
+    ) -> tuple[Float[Array, "b n"], streaming.State | None]:
+        """The logits after clips that follow those of `state`, and the state after them."""
         config = self.config
         layers.check_clips(clips)
         b, t, h, w, c = clips.shape
@@ -109,9 +160,10 @@ class CNN(nn.Module):
             )
         activation = layers.ACTIVATIONS[config.activation]
 
+        past: dict[str, Array] = {}
         x = clips.reshape(b * t, h, w, c).astype(self.dtype)  # every frame is an image
         for number, width in enumerate(config.widths, start=1):
-            x = self._shifted(x, number, t)
+            x = self._shifted(x, number, t, state, past)
             x = layers.ConvPool(
                 width,
                 (WINDOW, WINDOW),
@@ -120,7 +172,7 @@ class CNN(nn.Module):
                 self.dtype,
                 name=f"conv{number}",
             )(x)
-        x = self._shifted(x, len(config.widths) + 1, t).reshape(b * t, -1)
+        x = self._shifted(x, len(config.widths) + 1, t, state, past).reshape(b * t, -1)
         self._require_same_size((h, w), x.shape[-1])
         x = nn.Dense(
             config.hidden,
@@ -130,22 +182,44 @@ class CNN(nn.Module):
         )(x)
         # Averaging the features instead of the logits gives the same logits, since the last layer
         # is linear, costs less, and gives a clip's features a meaning of their own.
-        x = activation(x).astype(jnp.float32).reshape(b, t, -1).mean(axis=1)
+        x = activation(x).astype(jnp.float32).reshape(b, t, -1)
+        after = None
+        if state is None:
+            x = x.mean(axis=1)
+        else:
+            x = streaming.running_mean(x, state["mean"], state["seen"])[:, -1]
+            after = {"seen": streaming.count(state["seen"], t), "mean": x, "past": past}
         if self.num_classes == 0:
-            return x
+            return x, after
         # Also after the mean, so that a unit is dropped for the whole clip and not frame by frame,
         # where the other frames would make up for it.
         x = nn.Dropout(config.dropout, deterministic=not train)(x)
-        return nn.Dense(
-            self.num_classes, kernel_init=nn.initializers.glorot_uniform(), name="head"
-        )(x)
+        head = nn.Dense(self.num_classes, kernel_init=nn.initializers.glorot_uniform(), name="head")
+        return head(x), after
 
-    def _shifted(self, x: Float[Array, "bt h w c"], layer: int, t: int) -> Array:
-        if layer not in self.config.shift:
+    def _shifted(
+        self,
+        x: Float[Array, "bt h w c"],
+        layer: int,
+        t: int,
+        state: streaming.State | None,
+        past: dict[str, Array],
+    ) -> Array:
+        """x with its channels shifted, where they are; its last frame goes to `past`."""
+        config, name = self.config, str(layer)
+        if layer not in config.shift:
             return x
         clips = x.reshape(-1, t, *x.shape[1:])
-        config = self.config
-        clips = layers.temporal_shift(clips, config.shift_fraction, config.shift_difference)
+        before = None
+        if state is not None:
+            # Of the first frame of all, nothing comes before it: it is as at the start of a clip.
+            start = clips[:, 0] if config.shift_difference else jnp.zeros_like(clips[:, 0])
+            started = (state["seen"] > 0)[:, None, None, None]
+            before = jnp.where(started, state["past"][name], start)
+            past[name] = clips[:, -1]
+        clips = layers.temporal_shift(
+            clips, config.shift_fraction, config.shift_difference, config.shift_causal, before
+        )
         return clips.reshape(x.shape)
 
     def _require_same_size(self, frame: tuple[int, int], inputs: int) -> None:

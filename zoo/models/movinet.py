@@ -32,11 +32,6 @@ from zoo.models.movinet_presets import PRESETS as PRESETS
 from zoo.models.movinet_presets import STRIDES, MoViNetConfig, Window
 
 EPSILON = 1e-3
-# Frames counted; a stream that is longer goes on as an exponential average.
-MOST_FRAMES = 2**30
-
-# Of nested dicts; see `MoViNet.init_state`.
-State = Mapping[str, Any]
 
 
 class ConvNorm(nn.Module):
@@ -145,7 +140,7 @@ class SqueezeExcite(nn.Module):
             weights = nn.sigmoid(self._dense(c, "fc2")(weights))
             return x * weights[:, None, None, None], None
         frame = _frame_means(x)
-        so_far = cumulative_mean(frame, past, seen)
+        so_far = streaming.running_mean(frame, past, seen)
         weights = jnp.concatenate([so_far, frame], axis=-1)
         weights = nn.hard_swish(self._dense(_divisible(c // 4 * 2), "fc1")(weights))
         # The hard sigmoid of Keras 2, whose slope is not that of jax.nn's.
@@ -236,7 +231,7 @@ class MoViNet(nn.Module):
         layers.check_clips(clips, size=smallest_size(self.config))
         return self.advance(clips, None, train)[0]
 
-    def init_state(self, batch: int, height: int, width: int) -> State:
+    def init_state(self, batch: int, height: int, width: int) -> streaming.State:
         """The state before the first frame of `batch` streams of height x width.
 
         Every array's first axis is the batch, so that one stream can start again on its own: put
@@ -266,8 +261,8 @@ class MoViNet(nn.Module):
         self,
         variables: Mapping[str, Any],
         frames: Float[Array, "b h w c"] | Float[Array, "b t h w c"],
-        state: State,
-    ) -> tuple[Float[Array, "b n"], State]:
+        state: streaming.State,
+    ) -> tuple[Float[Array, "b n"], streaming.State]:
         """The logits for all frames so far, and the state after the next frame, or the next few.
 
         Raises ValueError for frames that do not fit the state.
@@ -280,7 +275,7 @@ class MoViNet(nn.Module):
 
     @nn.compact
     def advance(
-        self, clips: Float[Array, "b t h w c"], state: State | None, train: bool
+        self, clips: Float[Array, "b t h w c"], state: streaming.State | None, train: bool
     ) -> tuple[Float[Array, "b n"], Any]:
         """The logits after clips that follow those of `state`, and the state after them."""
         config = self.config
@@ -315,7 +310,7 @@ class MoViNet(nn.Module):
             x, train
         )
         if config.causal:
-            so_far = cumulative_mean(_frame_means(x), state["mean"] if state else None, seen)
+            so_far = streaming.running_mean(_frame_means(x), state["mean"] if state else None, seen)
             mean = so_far[:, -1]
         else:
             mean = kernels.spatial_sum(x) / math.prod(x.shape[1:4])
@@ -329,22 +324,8 @@ class MoViNet(nn.Module):
             x = nn.Dense(self.num_classes, kernel_init=layers.HE_FAN_OUT, name="head")(x)
         if state is None:
             return x, None
-        seen = jnp.minimum(state["seen"] + clips.shape[1], MOST_FRAMES)
+        seen = streaming.count(state["seen"], clips.shape[1])
         return x, {"seen": seen, "mean": mean, "blocks": blocks}
-
-
-def cumulative_mean(
-    x: Float[Array, "b t c"], past: Float[Array, "b c"] | None, seen: Int[Array, "b"] | None
-) -> Float[Array, "b t c"]:
-    """The mean of each frame and all before it, where `past` is the mean of `seen` frames before.
-
-    Kept as a mean, for in a sum of float32 that goes on for days a frame would no longer count.
-    """
-    frames = jnp.arange(1, x.shape[1] + 1, dtype=jnp.float32)[:, None]
-    if past is None or seen is None:
-        return jnp.cumsum(x, axis=1) / frames
-    count = seen.astype(jnp.float32)[:, None, None] + frames
-    return past[:, None] + jnp.cumsum(x - past[:, None], axis=1) / count
 
 
 def _frame_means(x: Float[Array, "b t h w c"]) -> Float[Array, "b t c"]:

@@ -9,7 +9,6 @@ import pytest
 
 import zoo
 from zoo import streaming
-from zoo.models import movinet
 
 SIDES = (48, 40)
 SMALL = {
@@ -110,18 +109,6 @@ def test_a_stream_in_bfloat16_stays_near_and_keeps_its_types(random_variables):
     assert logits.dtype == jnp.float32
     assert np.linalg.norm(logits - expected) < 0.05 * np.linalg.norm(expected)
     assert jax.tree.map(lambda a: a.dtype, begin) == jax.tree.map(lambda a: a.dtype, state)
-
-
-def test_averages_stay_exact_over_days():
-    frames = 10**7
-    past = jnp.full((1, 1), 0.7)
-    means = movinet.cumulative_mean(jnp.full((1, 4, 1), 0.7), past, jnp.array([frames]))
-    np.testing.assert_allclose(means, 0.7, rtol=1e-6)
-    x = np.random.default_rng(0).random((2, 9, 3), np.float32)
-    first = movinet.cumulative_mean(jnp.asarray(x[:, :4]), None, None)
-    rest = movinet.cumulative_mean(jnp.asarray(x[:, 4:]), first[:, -1], jnp.array([4, 4]))
-    expected = np.cumsum(x, axis=1) / np.arange(1, 10)[:, None]
-    np.testing.assert_allclose(np.concatenate([first, rest], axis=1), expected, rtol=1e-5)
 
 
 def test_a_state_for_other_frames_or_of_another_model_is_refused(random_variables):
