@@ -44,7 +44,7 @@ def check_clips(clips: Array, *, frames: int = 1, size: int = 1) -> None:
 def check_rates(config: Any) -> None:
     """Raises ValueError where a config's dropout or drop_path is no rate."""
     for field in ("dropout", "drop_path"):
-        rate = getattr(config, field)
+        rate = getattr(config, field, 0.0)
         if not 0 <= rate < 1:
             raise ValueError(
                 f"{type(config).__name__}.{field} is {rate}; it must be from 0 to below 1"
@@ -185,9 +185,9 @@ class Conv(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """A 3D convolution padded by half its window, batch normalisation, and a ReLU where wanted.
+    """A 3D convolution, batch normalisation, and a ReLU where wanted.
 
-    Submodules conv (no bias, He initialisation by outputs) and norm. Computes in `dtype`.
+    padding: half the window where None. Submodules conv (no bias) and norm. Computes in `dtype`.
     """
 
     features: int
@@ -197,6 +197,10 @@ class ConvNorm(nn.Module):
     relu: bool = True
     dtype: jnp.dtype = jnp.float32
     scale_init: Callable = nn.initializers.ones
+    padding: str | None = None
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+    kernel_init: Callable = HE_FAN_OUT
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b u v x n"]:
@@ -205,14 +209,16 @@ class ConvNorm(nn.Module):
             self.features,
             self.window,
             self.stride,
-            [(size // 2, size // 2) for size in self.window],
+            self.padding or [(size // 2, size // 2) for size in self.window],
             groups=self.groups,
             use_bias=False,
             dtype=self.dtype,
-            kernel_init=HE_FAN_OUT,
+            kernel_init=self.kernel_init,
             name="conv",
         )(x)
-        x = BatchNorm(dtype=self.dtype, scale_init=self.scale_init, name="norm")(x, train)
+        x = BatchNorm(
+            self.epsilon, self.momentum, self.dtype, scale_init=self.scale_init, name="norm"
+        )(x, train)
         return nn.relu(x) if self.relu else x
 
 

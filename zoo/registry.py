@@ -106,6 +106,13 @@ def _movinet() -> Family:
     return Family(movinet.PRESETS, movinet.MoViNet, table)
 
 
+def _inception() -> Family:
+    from zoo.models import inception
+    from zoo.weights.maps.inception import table
+
+    return Family(inception.PRESETS, inception.Inception, table)
+
+
 MODELS: Mapping[str, Callable[[], Family]] = {
     "cnn_base": _cnn,
     "cnn_small": _cnn,
@@ -144,6 +151,8 @@ MODELS: Mapping[str, Callable[[], Family]] = {
     "movinet_a0_stream": _movinet,
     "movinet_a1_stream": _movinet,
     "movinet_a2_stream": _movinet,
+    "i3d_inception": _inception,
+    "s3d": _inception,
 }
 
 

@@ -57,6 +57,8 @@ class Golden:
             self.clip = np.moveaxis(clip, 1, -1)
         self.arrays = dict(np.load(folder / f"{name}.npz"))
         self.logits = self.arrays.get("logits")
+        if self.logits is not None and self.logits.ndim == 3:  # the last axis is time, of one step
+            self.logits = self.logits.squeeze(-1)
 
 
 @pytest.fixture
