@@ -46,8 +46,14 @@ class Model:
     """Type of the computation; parameters and the loss stay in float32."""
     dropout: float = 0.0
     """Probability that a feature before the last layer is set to zero in training."""
+    drop_path: float = 0.0
+    """Probability that the residual branch of the last block is left out in training (stochastic
+    depth), falling to 0 at the first; of networks that have such branches."""
+    remat: bool = False
+    """Compute the blocks again in the backward pass instead of keeping what they computed: less
+    memory, more time."""
     activation: Literal["relu", "sigmoid"] = "relu"
-    """Non-linearity of the network."""
+    """Non-linearity of the `cnn` networks."""
     pretrained: str = ""
     """Start from these weights, e.g. `cnn_small.moving_shapes`; the last layer is new if the
     classes differ. Empty: random initialisation."""
@@ -157,6 +163,13 @@ class Optim:
     """Decay of the moving average of the parameters that is evaluated; 0: none."""
     accumulate: int = 1
     """Batches whose gradients are averaged before one update."""
+    trained_blocks: int = -1
+    """How many of the model's last blocks (`python -m zoo info NAME` lists them) are trained beside
+    its last layer: -1 all of them, 0 none (a linear probe). If not all are, batch statistics are
+    not updated either."""
+    layer_decay: float = 1.0
+    """Factor of the learning rate from each block to the one before it (discriminative learning
+    rates, as in BEiT); 1: all blocks learn alike."""
 
     def __post_init__(self) -> None:
         _check(
@@ -169,6 +182,14 @@ class Optim:
         for name in ("warmup_epochs", "weight_decay", "clip_norm"):
             value = getattr(self, name)
             _check(value >= 0, f"optim.{name} is {value}: set 0 or more.")
+        _check(
+            self.trained_blocks >= -1,
+            f"optim.trained_blocks is {self.trained_blocks}: set -1 (all), 0 or more.",
+        )
+        _check(
+            0 < self.layer_decay <= 1,
+            f"optim.layer_decay is {self.layer_decay}: set a number above 0 and up to 1.",
+        )
         _check(self.accumulate >= 1, f"optim.accumulate is {self.accumulate}: set 1 or more.")
 
 

@@ -18,6 +18,29 @@ _MOTIONS = Data(
 )
 _COSINE = Optim(schedule="cosine", ema_decay=0.99)
 
+# Few clips: strong changes, so that no two epochs show the same.
+_STRONG = Augmentation(
+    crop="resized",
+    crop_scale=(0.4, 1.0),
+    horizontal_flip=0.5,
+    randaugment=2,
+    randaugment_magnitude=9.0,
+    erasing=0.25,
+    mixup=0.2,
+)
+# X3D-S on Kinetics: 13 frames, every 6th, 160x160 out of 182 on the shorter side.
+_X3D_S = Data(
+    dataset="video_folder",
+    frames=13,
+    sampling="dense",
+    stride=6,
+    size=160,
+    decode_size=182,
+    fit="crop",
+    short_side=182,
+)
+_FROM_X3D_S = Model(name="x3d_s", pretrained="x3d_s.k400", dropout=0.5)
+
 CONFIGS: dict[str, Config] = {
     # Which of ten shapes moves. Any frame shows it, so two of each clip train it; the test sees
     # eight. Batches of 16: the first updates are the slow ones, and there are more of them.
@@ -59,6 +82,53 @@ CONFIGS: dict[str, Config] = {
         ),
         optim=Optim(schedule="cosine", label_smoothing=0.1),
         eval=Eval(views=2, crops=1),
+        epochs=30,
+    ),
+    # Published weights on the user's own clips, cheapest first. The last layer alone:
+    "linear_probe": Config(
+        model=_FROM_X3D_S,
+        data=_X3D_S,
+        augment=Augmentation(crop="random", horizontal_flip=0.5),
+        optim=Optim(schedule="cosine", trained_blocks=0),
+        eval=Eval(batch_size=8, views=4),
+        epochs=20,
+    ),
+    # ... with the last stage of residual blocks and what follows it:
+    "fine_tune_last": Config(
+        model=_FROM_X3D_S,
+        data=_X3D_S,
+        augment=_STRONG,
+        optim=Optim(
+            optimizer="adamw",
+            learning_rate=3e-4,
+            weight_decay=0.05,
+            schedule="cosine",
+            warmup_epochs=1,
+            clip_norm=1.0,
+            label_smoothing=0.1,
+            trained_blocks=9,
+        ),
+        eval=Eval(batch_size=8, views=4),
+        batch_size=16,
+        epochs=20,
+    ),
+    # ... everything, the more slowly the nearer to the pixels.
+    "fine_tune": Config(
+        model=_FROM_X3D_S,
+        data=_X3D_S,
+        augment=_STRONG,
+        optim=Optim(
+            optimizer="adamw",
+            learning_rate=3e-4,
+            weight_decay=0.05,
+            schedule="cosine",
+            warmup_epochs=2,
+            clip_norm=1.0,
+            label_smoothing=0.1,
+            layer_decay=0.9,
+        ),
+        eval=Eval(batch_size=8, views=4),
+        batch_size=16,
         epochs=30,
     ),
 }

@@ -14,13 +14,14 @@ import jax
 import numpy as np
 
 import zoo
-from experiments import data, examples, metrics, report, train
+from experiments import data, examples, finetune, metrics, report, train
 from experiments.checkpoint import Checkpoints
 from experiments.config import Config, ConfigError
 from experiments.parallel import Devices
 from experiments.part import Part
 from experiments.progress import Progress
 from experiments.runlog import RunLog, Stages
+from zoo import registry
 
 ShouldStop = Callable[[], bool]
 Evaluator = Callable[[Any, Any], dict[str, Any]]
@@ -90,12 +91,17 @@ def check_model(config: Config) -> None:
     """Refuses a model that does not exist or fit; call it before hours of data preparation.
 
     Raises:
-        ConfigError: there is no such model, or it cannot take such clips.
+        ConfigError: there is no such model, it cannot take such clips, or the weights that it
+            starts from cannot be had or do not fit.
     """
     try:
         model = train.make_model(config, 2)
         given = train.numbers(config, 1)
-        jax.eval_shape(lambda: train.init_state(model, config, given))
+        state = jax.eval_shape(lambda: train.init_state(model, config, given))
+        if config.model.pretrained:
+            train.check_weights(state, config.model.pretrained)
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(f"The model cannot be made: {error}.") from error
 
@@ -141,6 +147,10 @@ class Run:
         self.state = jax.jit(lambda: train.init_state(self.model, config, given))()
         if config.model.pretrained:
             self.state = train.start_from(self.state, config.model.pretrained)
+            for line in finetune.other_input(
+                config, registry.weights_spec(config.model.pretrained)
+            ):
+                self.say(line)
         self.state = self.devices.replicate(self.state)
         self.train_step = self.devices.train_step(step, self.batch_size)
         self.checkpoints = Checkpoints(run_dir / "checkpoints")

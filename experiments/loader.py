@@ -286,6 +286,10 @@ class BatchIterator:
         self._decoder.close()
 
     def _start(self) -> "_Pump":
+        # Not in the pump's thread: while Grain is imported, every other import of the process is
+        # lazy (etils.epy.lazy_imports replaces `__import__`), also those that jax makes late.
+        import grain as grain
+
         return _Pump(
             functools.partial(_iterate, self._stream, self._decoder, self._workers, self._position),
             self._decoder.shards.split,

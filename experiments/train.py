@@ -9,7 +9,7 @@ Files, signals, the terminal and the loop over epochs are in `experiments.fit`.
 
 import contextlib
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,10 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import zoo
-from experiments.config import Config, ConfigError, Optim
+from experiments import finetune
+from experiments.config import Config, ConfigError, Model, Optim
 from experiments.part import Part, dropout_of
-from zoo import layers
+from zoo import layers, registry
 from zoo.video import transform
 from zoo.video.policy import is_off, is_plain
 
@@ -90,8 +91,13 @@ def learning_rate(optim: Optim, given: Numbers) -> optax.Schedule:
     return rate
 
 
-def make_optimizer(optim: Optim, given: Numbers) -> optax.GradientTransformation:
-    """The optimizer of a configuration, with clipping, weight decay and accumulation."""
+def make_optimizer(
+    optim: Optim, given: Numbers, per_block: optax.GradientTransformation | None = None
+) -> optax.GradientTransformation:
+    """The optimizer of a configuration, with clipping, weight decay and accumulation.
+
+    per_block: what is done to the updates before the learning rate.
+    """
 
     def kernels(params: Any) -> Any:  # biases and scales have one dimension
         return jax.tree.map(lambda p: p.ndim > 1, params)
@@ -107,7 +113,8 @@ def make_optimizer(optim: Optim, given: Numbers) -> optax.GradientTransformation
             chain += [optax.scale_by_adam(), *decay]
         case "sgd":
             chain += [*decay, optax.trace(0.9, nesterov=True)]
-    optimizer = optax.chain(*chain, optax.scale_by_learning_rate(learning_rate(optim, given)))
+    rate = optax.scale_by_learning_rate(learning_rate(optim, given))
+    optimizer = optax.chain(*chain, *([per_block] if per_block else []), rate)
     every = optim.accumulate * given.parts
     if is_plain(every) and every == 1:
         return optimizer
@@ -116,19 +123,23 @@ def make_optimizer(optim: Optim, given: Numbers) -> optax.GradientTransformation
 
 
 def make_model(config: Config, classes: int) -> Any:
-    """The Flax module of a configuration.
+    """The Flax module of a configuration, made for its clips.
 
     Raises:
         ValueError: there is no model of that name (answered with the nearest), or it has no such
             setting.
     """
-    return zoo.create_model(
-        config.model.name,
-        num_classes=classes,
-        dtype=config.model.dtype,
-        activation=config.model.activation,
-        dropout=config.model.dropout,
-    )
+    wanted = config.model
+    overrides: dict[str, Any] = {"frames": config.data.frames, "size": config.data.size}
+    if wanted.pretrained:
+        overrides = {**registry.weights_spec(wanted.pretrained).overrides, **overrides}
+    overrides["dropout"] = wanted.dropout
+    # Not every model has these; one that is asked for and does not exist is an error.
+    for field in dataclasses.fields(Model):
+        value = getattr(wanted, field.name)
+        if field.name in ("drop_path", "remat", "activation") and value != field.default:
+            overrides[field.name] = value
+    return zoo.create_model(wanted.name, num_classes=classes, dtype=wanted.dtype, **overrides)
 
 
 def init_state(model: Any, config: Config, given: Numbers) -> TrainState:
@@ -137,11 +148,13 @@ def init_state(model: Any, config: Config, given: Numbers) -> TrainState:
     clip = jnp.zeros((1, d.frames, d.size, d.size, 3), jnp.float32)
     variables = model.init(jax.random.key(given.seed), clip, train=False)
     params = variables["params"]
+    trained, _ = finetune.split(params, finetune.trained(model, config))
+    optimizer = make_optimizer(config.optim, given, finetune.layer_decay(model, config))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=variables.get("batch_stats", {}),
-        opt_state=make_optimizer(config.optim, given).init(params),
+        opt_state=optimizer.init(trained),
         # A copy: the state is donated, and one buffer cannot be donated twice.
         ema=jax.tree.map(jnp.copy, params) if config.optim.ema_decay else {},
     )
@@ -192,14 +205,17 @@ def train_step(
             return values.mean()
         return (values if weight is None else values * weight).sum() / total
 
-    def loss_of(params: Any) -> tuple[Float[Array, ""], tuple[Array, Any]]:
+    names = finetune.trained(model, config)
+    trained, frozen = finetune.split(state.params, names)
+
+    def loss_of(trained: Any) -> tuple[Float[Array, ""], tuple[Array, Any]]:
         mask = None if weight is None else weight > 0
         with contextlib.ExitStack() as stack:
-            stack.enter_context(layers.batch_statistics(axis_name, mask))
+            stack.enter_context(layers.batch_statistics(axis_name, mask, names is not None))
             if part or not is_plain(given.dropout):
                 stack.enter_context(dropout_of(given.dropout, config.model.dropout, part, clips))
             logits, updated = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
+                {"params": {**frozen, **trained}, "batch_stats": state.batch_stats},
                 clips,
                 train=True,
                 rngs={"dropout": dropout_key},
@@ -208,13 +224,13 @@ def train_step(
         loss = mean(optax.softmax_cross_entropy(logits, smoothed))
         return loss, (logits, updated.get("batch_stats", {}))
 
-    (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
     top1 = mean(jnp.argmax(logits, -1) == jnp.argmax(targets, -1))
     if axis_name:
         grads, loss, top1 = jax.lax.psum((grads, loss, top1), axis_name)
-    optimizer = make_optimizer(config.optim, given)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    optimizer = make_optimizer(config.optim, given, finetune.layer_decay(model, config))
+    updates, opt_state = optimizer.update(grads, state.opt_state, trained)
+    params = frozen | cast(dict, optax.apply_updates(trained, updates))
     ema = state.ema
     if config.optim.ema_decay:
         # Early averages forget faster, or the random start would be evaluated for long.
@@ -263,38 +279,59 @@ def evaluated_variables(state: TrainState) -> dict[str, Any]:
     return variables | ({"batch_stats": state.batch_stats} if state.batch_stats else {})
 
 
+def check_weights(state: TrainState, name: str) -> dict[str, Any]:
+    """The variables of the published weights `name`, which fit a state of these shapes.
+
+    Raises:
+        ConfigError: there are no such weights, they cannot be had, or they do not fit the model;
+            every name that differs is listed.
+    """
+    try:
+        given = zoo.load_pretrained(name).variables
+    except ValueError as error:
+        raise ConfigError(f"model.pretrained: {error}.") from error
+    wrong: set[str] = set()
+    for kind in ("params", "batch_stats"):
+        own, new = _leaves(getattr(state, kind)), _leaves(given.get(kind, {}))
+        for path in own.keys() | new.keys():
+            shapes = {jnp.shape(leaves[path]) for leaves in (own, new) if path in leaves}
+            text = jax.tree_util.keystr(path, simple=True, separator="/")
+            missing = path not in own or path not in new
+            if (missing or len(shapes) > 1) and not text.startswith(f"{finetune.HEAD}/"):
+                wrong.add(text)
+    if wrong:
+        raise ConfigError(
+            f"The weights {name!r} do not fit the model: {', '.join(sorted(wrong))} differ; choose "
+            "the model, clip size and activation that they were trained with."
+        )
+    return given
+
+
 def start_from(state: TrainState, name: str) -> TrainState:
     """`state` with the parameters of the published weights `name`.
 
     The last layer stays random where its shape differs (other classes).
 
     Raises:
-        ConfigError: the weights do not fit the model; every name that differs is listed.
+        ConfigError: as `check_weights`.
     """
-    given = zoo.load_pretrained(name)
-    wrong: list[str] = []
+    given = check_weights(state, name)
 
     def merge(own: Any, new: Any) -> Any:
-        own_leaves = dict(jax.tree_util.tree_leaves_with_path(own))
-        new_leaves = dict(jax.tree_util.tree_leaves_with_path(new))
-        for path in own_leaves.keys() | new_leaves.keys():
-            shapes = [jnp.shape(x[path]) for x in (own_leaves, new_leaves) if path in x]
-            text = jax.tree_util.keystr(path, simple=True, separator="/")
-            if (len(shapes) < 2 or shapes[0] != shapes[1]) and not text.startswith("head/"):
-                wrong.append(text)
+        leaves = _leaves(new)
 
-        def choose(path: Any, own: Array) -> Array:
-            new = new_leaves.get(path)
-            return jnp.array(own if new is None or new.shape != own.shape else new, own.dtype)
+        def choose(path: Any, leaf: Array) -> Array:
+            found = leaves.get(path)
+            fits = found is not None and found.shape == leaf.shape
+            return jnp.array(found if fits else leaf, leaf.dtype)
 
         return jax.tree_util.tree_map_with_path(choose, own)
 
-    params = merge(state.params, given.variables["params"])
-    batch_stats = merge(state.batch_stats, given.variables.get("batch_stats", {}))
-    if wrong:
-        raise ConfigError(
-            f"The weights {name!r} do not fit the model: {', '.join(sorted(wrong))} differ; choose "
-            "the model, clip size and activation that they were trained with."
-        )
+    params = merge(state.params, given["params"])
+    batch_stats = merge(state.batch_stats, given.get("batch_stats", {}))
     ema = jax.tree.map(jnp.copy, params) if state.ema else {}
     return state._replace(params=params, batch_stats=batch_stats, ema=ema)
+
+
+def _leaves(tree: Any) -> dict[Any, Any]:
+    return dict(jax.tree_util.tree_leaves_with_path(tree))

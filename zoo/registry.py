@@ -222,6 +222,15 @@ def weights_model(name: str) -> str:
     return (WEIGHTS[name] if name in WEIGHTS else PUBLISHED[name]).model
 
 
+def weights_spec(name: str) -> WeightsSpec:
+    """The record of trained weights, without loading them.
+
+    Raises ValueError for an unknown name (the message names the nearest).
+    """
+    require_name("weights", name, list_weights())
+    return WEIGHTS[name] if name in WEIGHTS else PUBLISHED[name].spec()
+
+
 def create_model(
     name: str, *, num_classes: int, dtype: str = "float32", **overrides: object
 ) -> "nn.Module":

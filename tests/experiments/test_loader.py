@@ -513,3 +513,32 @@ def test_workers_end_with_a_parent_that_is_killed(prepared, tmp_path) -> None:
     while worker.exists() and worker.read_text().rpartition(")")[2].split()[0] != "Z":
         assert time.monotonic() < deadline, "the worker is left"
         time.sleep(0.02)
+
+
+def test_grain_is_imported_before_another_thread_runs() -> None:
+    """While it is, imports of all threads are lazy: what jax imports just then stays a shell."""
+    program = (
+        "import sys, threading\n"
+        "from experiments import loader\n"
+        "assert 'grain' not in sys.modules\n"
+        "start = threading.Thread.start\n"
+        "def checked(self):\n"
+        "    if self.name == 'input':\n"
+        "        sys.exit(0 if 'grain' in sys.modules else 'too late')\n"
+        "    start(self)\n"
+        "threading.Thread.start = checked\n"
+        "class Decoder:\n"
+        "    shards = type('Shards', (), {'split': 'train'})\n"
+        "iterator = object.__new__(loader.BatchIterator)\n"
+        "vars(iterator).update(\n"
+        "    _stream=None, _decoder=Decoder(), _workers=0, _position=0)\n"
+        "iterator._start()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        cwd=pathlib.Path(__file__).parents[2],
+    )
+    assert (done.returncode, done.stderr) == (0, "")
