@@ -15,6 +15,9 @@ from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
 
+# Clips of these are [b t c h w], and their presets the defaults of their configs.
+TRANSFORMERS = {"videomae_b": "VideoMAE", "vivit_b": "Vivit", "timesformer_b": "Timesformer"}
+
 
 def build(name: str) -> Any:
     """The network of that name with random weights and 400 classes."""
@@ -35,6 +38,12 @@ def build(name: str) -> Any:
         from torchvision.models import video  # pyright: ignore[reportMissingImports]
 
         return getattr(video, name)(num_classes=400)
+    if name in TRANSFORMERS:
+        import transformers  # pyright: ignore[reportMissingImports]
+
+        family = TRANSFORMERS[name]
+        config = getattr(transformers, f"{family}Config")(num_labels=400)
+        return getattr(transformers, f"{family}ForVideoClassification")(config)
     from pytorchvideo.models import hub  # pyright: ignore[reportMissingImports]
 
     return getattr(hub, name)(pretrained=False)
@@ -48,13 +57,12 @@ def main() -> None:
     model = build(name).eval()
     clips = torch.randn(batch, channels, frames, height, width)
     last = torch.channels_last_3d
-    variants = {
-        "contiguous": (model, clips),
-        "channels_last_3d": (
+    variants = {"contiguous": (model, clips)}
+    if name not in TRANSFORMERS:  # those convolve frames or nothing but patches
+        variants["channels_last_3d"] = (
             copy.deepcopy(model).to(memory_format=last),
             clips.to(memory_format=last),
-        ),
-    }
+        )
     with torch.inference_mode():
         for network, given in variants.values():
             _call(name, network, given)
@@ -75,6 +83,8 @@ def _call(name: str, network: Any, clips: Any) -> Any:
         network.clean_activation_buffers()
     if name.startswith("slowfast"):
         return network([clips[:, :, ::4], clips])
+    if name in TRANSFORMERS:
+        return network(clips.transpose(1, 2)).logits
     return network(clips)
 
 
