@@ -66,7 +66,7 @@ def check(config: Config) -> Plan:
     if jax.process_count() > 1:
         raise ConfigError(
             f"A search uses the devices of one host, and this is one of {jax.process_count()}: "
-            "start it on one, with --no-distributed.detect where others are found."
+            "start it on one, with --distributed.no_detect where others are found."
         )
     found = plan(config)
     for group in found.groups:

@@ -194,6 +194,8 @@ class Signals:
         self.asked: list[int] = []
         self.immediate = True
         self.saved = False
+        self._over = False
+        self._timers: list[threading.Timer] = []
 
     def __enter__(self) -> "Signals":
         numbers = (signal.SIGINT, signal.SIGTERM)
@@ -202,6 +204,11 @@ class Signals:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        # An interrupt that is asked for again must not come when nobody waits for it any more.
+        self._over = True
+        for timer in self._timers:
+            timer.cancel()
+            timer.join()
         for number, handler in self._before.items():
             signal.signal(number, handler)
         sys.unraisablehook = self._unraisable
@@ -212,6 +219,8 @@ class Signals:
             raise KeyboardInterrupt
 
     def _ask(self, number: int, frame: Any) -> None:
+        if self._over:
+            return
         self.asked.append(number)
         if self.immediate or len(self.asked) > 1:  # asked twice: the user does not want to wait
             raise KeyboardInterrupt
@@ -223,6 +232,7 @@ class Signals:
             return
         timer = threading.Timer(0.05, os.kill, (os.getpid(), self.asked[-1]))
         timer.daemon = True
+        self._timers.append(timer)
         timer.start()
 
 

@@ -107,6 +107,25 @@ def test_interrupted_before_the_first_step_there_is_nothing_to_lose(
     assert result.returncode == 0, result.stderr
 
 
+def test_an_interrupt_asked_for_again_does_not_come_when_all_is_over(command_line) -> None:
+    program = (
+        "import signal, time, types\n"
+        "from experiments.run import Signals\n"
+        "with Signals() as signals:\n"
+        "  signals.asked.append(signal.SIGINT)\n"
+        "  signals._ask_again(types.SimpleNamespace(exc_type=KeyboardInterrupt))\n"
+        "time.sleep(0.5)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env=command_line.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_an_interrupt_in_a_callback_of_the_garbage_collector_is_not_lost(command_line) -> None:
     program = (
         "import gc, os, signal, time\n"
