@@ -26,7 +26,13 @@ def shape_of(name: str, num_classes: int, dtype: str = "float32"):
     return jax.eval_shape(run, clips)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+# They have many blocks: tracing them takes longest and adds least.
+DEEP = ("movinet_a3_base", "movinet_a4_base", "movinet_a5_base")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in DEEP else ()) for n in PUBLISHED]
+)
 def test_a_preset_gives_logits_and_features(name):
     logits, variables = shape_of(name, 7, "bfloat16")
     assert (logits.shape, logits.dtype) == ((2, 7), jnp.float32)

@@ -102,9 +102,8 @@ def test_other_clips_in_half_precision(name):
     assert 0 < error < 0.05
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n == "x3d_xs" else pytest.mark.slow) for n in SMALL]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
 def test_training_recomputed_and_not(name):
     x, dropped = clips(), {"dropout": jax.random.key(3)}
     results = []
