@@ -50,6 +50,15 @@ _X3D_S = Data(
     fit="crop",
     short_side=182,
 )
+_GENTLE = Optim(
+    optimizer="adamw",
+    learning_rate=3e-4,
+    weight_decay=0.05,
+    schedule="cosine",
+    warmup_epochs=1,
+    clip_norm=1.0,
+    label_smoothing=0.1,
+)
 _FROM_X3D_S = Model(name="x3d_s", pretrained="x3d_s.k400", dropout=0.5)
 
 CONFIGS: dict[str, Config] = {
@@ -116,16 +125,7 @@ CONFIGS: dict[str, Config] = {
         model=_FROM_X3D_S,
         data=_X3D_S,
         augment=_STRONG,
-        optim=Optim(
-            optimizer="adamw",
-            learning_rate=3e-4,
-            weight_decay=0.05,
-            schedule="cosine",
-            warmup_epochs=1,
-            clip_norm=1.0,
-            label_smoothing=0.1,
-            trained_blocks=9,
-        ),
+        optim=dataclasses.replace(_GENTLE, trained_blocks=9),
         eval=Eval(batch_size=8, views=4),
         batch_size=16,
         epochs=20,
@@ -135,16 +135,7 @@ CONFIGS: dict[str, Config] = {
         model=_FROM_X3D_S,
         data=_X3D_S,
         augment=_STRONG,
-        optim=Optim(
-            optimizer="adamw",
-            learning_rate=3e-4,
-            weight_decay=0.05,
-            schedule="cosine",
-            warmup_epochs=2,
-            clip_norm=1.0,
-            label_smoothing=0.1,
-            layer_decay=0.9,
-        ),
+        optim=dataclasses.replace(_GENTLE, layer_decay=0.9),
         eval=Eval(batch_size=8, views=4),
         batch_size=16,
         epochs=30,

@@ -36,6 +36,23 @@ def test_reference_logits_of_the_others(check_golden, name):
     check_golden(f"movinet_{name}", f"movinet_{name}", K600)
 
 
+# The first logits of the PyTorch port with tf_like=True, the padding of the published weights.
+PUBLISHED_PADDING = {
+    "movinet_a0_base": [-0.170181, 0.125632, 0.178013, -0.323221, -0.132371, -0.170091],
+    "movinet_a0_stream": [0.156234, 0.021989, 0.44445, -0.326481, -0.239564, -0.062721],
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["movinet_a0_base", pytest.param("movinet_a0_stream", marks=pytest.mark.slow)]
+)
+def test_the_padding_of_the_published_weights_is_the_ports(rebuilt, name):
+    model = zoo.create_model(name, num_classes=K600, same_padding=True, frames=5, size=96)
+    variables, clips = rebuilt(model, name, (1, 5, 96, 96, 3), 0)
+    logits = jax.jit(model.apply)(variables, clips)
+    np.testing.assert_allclose(logits[0, :6], PUBLISHED_PADDING[name], rtol=0, atol=3e-6)
+
+
 # Of the PyTorch port with 600 classes.
 PARAMETERS = {
     "movinet_a0_base": 3_111_799,
