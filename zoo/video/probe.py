@@ -202,16 +202,27 @@ def frame_rate(times: list[int], last: int, time_base: Fraction) -> tuple[Fracti
     slack = max(Fraction(1), Fraction(1, 1000) / time_base)
     if 2 * slack * steps > span:
         return mean, True
-    low, high = steps / ((span + slack) * time_base), steps / (max(span - slack, 1) * time_base)
-    fitting = [rate for rate in _STANDARD_RATES if low <= rate <= high]
-    for rate in [*fitting, _simplest_between(low, high)]:
-        spacing = 1 / (rate * time_base)
-        p, q = spacing.numerator, spacing.denominator
-        most = slack * q  # In integers: a long video has many frames.
-        most = most.numerator // most.denominator
-        if all(abs((time - times[0]) * q - k * p) <= most for k, time in enumerate(times)):
-            return rate, False
-    return mean, True
+    low, high = _fitting(times, slack)
+    if low > high:
+        return mean, True
+    low, high = low / time_base, high / time_base
+    standard = [rate for rate in _STANDARD_RATES if low <= rate <= high]
+    return (standard[0] if standard else _simplest_between(low, high)), False
+
+
+def _fitting(times: list[int], slack: Fraction) -> tuple[Fraction, Fraction]:
+    """The lowest and the highest rate, in frames a unit, whose grid from the first time on is
+    within `slack` of every time; where there is none the first is above the second."""
+    # In integers: a long video has many frames.
+    unit, near = slack.denominator, slack.numerator
+    low, high = (0, 1), (1, 0)
+    for k, time in enumerate(times[1:], start=1):
+        away = (time - times[0]) * unit
+        if k * unit * low[1] > low[0] * (away + near):
+            low = (k * unit, away + near)
+        if away > near and k * unit * high[1] < high[0] * (away - near):
+            high = (k * unit, away - near)
+    return Fraction(*low), Fraction(*high)
 
 
 def _simplest_between(low: Fraction, high: Fraction) -> Fraction:
