@@ -186,8 +186,10 @@ class Signals:
     """SIGINT and SIGTERM: at once, or, in the training loop, after the step that is running.
 
     Python cannot raise in a callback, such as one of the garbage collector's: an interrupt that
-    falls there would be printed and forgotten. It is asked for again a moment later; one that is
-    swallowed elsewhere is remembered, and `check` raises it.
+    falls there would be printed and forgotten. In an import it breaks what is imported: extensions
+    of C++ abort, and after one in a dataclass's `exec` Python ends as if nobody had caught it. In
+    both it is asked for again a moment later; one that is swallowed elsewhere is remembered, and
+    `check` raises it.
     """
 
     def __init__(self) -> None:
@@ -221,6 +223,9 @@ class Signals:
     def _ask(self, number: int, frame: Any) -> None:
         if self._over:
             return
+        if self.immediate and _importing(frame):
+            self._again(number)
+            return
         self.asked.append(number)
         if self.immediate or len(self.asked) > 1:  # asked twice: the user does not want to wait
             raise KeyboardInterrupt
@@ -230,10 +235,22 @@ class Signals:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             self._unraisable(unraisable)
             return
-        timer = threading.Timer(0.05, os.kill, (os.getpid(), self.asked[-1]))
+        self._again(self.asked[-1])
+
+    def _again(self, number: int) -> None:
+        timer = threading.Timer(0.05, os.kill, (os.getpid(), number))
         timer.daemon = True
         self._timers.append(timer)
         timer.start()
+
+
+def _importing(frame: Any) -> bool:
+    """Whether a module is being imported in a frame or in one of those that called it."""
+    while frame:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _run_folder(arguments: Arguments, stem: str, default: Config) -> tuple[pathlib.Path, Config]:

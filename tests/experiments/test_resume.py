@@ -107,6 +107,36 @@ def test_interrupted_before_the_first_step_there_is_nothing_to_lose(
     assert result.returncode == 0, result.stderr
 
 
+def test_an_import_is_not_interrupted(command_line, tmp_path) -> None:
+    (tmp_path / "interrupted.py").write_text(
+        "import os, signal, time\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "time.sleep(0.2)\n"
+        "print('imported')\n"
+    )
+    program = (
+        "import sys, time\n"
+        "from experiments.run import Signals\n"
+        "sys.path.insert(0, '')\n"
+        "with Signals() as signals:\n"
+        "  try:\n"
+        "    import interrupted\n"
+        "    time.sleep(60)\n"
+        "  except KeyboardInterrupt:\n"
+        "    print('stopped by', signals.asked)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=command_line.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.split() == ["imported", "stopped", "by", f"[{int(signal.SIGINT)}]"]
+
+
 def test_an_interrupt_asked_for_again_does_not_come_when_all_is_over(command_line) -> None:
     program = (
         "import signal, time, types\n"

@@ -1,5 +1,6 @@
 """Videos made by ffmpeg's test source, and what a process leaves behind."""
 
+import contextlib
 import os
 import pathlib
 import subprocess
@@ -40,7 +41,11 @@ def children() -> set[int]:
     tasks = pathlib.Path(f"/proc/{os.getpid()}/task")
     if not tasks.is_dir():
         pytest.skip("the list of children is read from /proc, which is absent")
-    return {int(n) for task in tasks.iterdir() for n in (task / "children").read_text().split()}
+    found: set[int] = set()
+    for task in tasks.iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            found.update(map(int, (task / "children").read_text().split()))
+    return found
 
 
 @pytest.fixture
