@@ -1,5 +1,7 @@
 """`python -m experiments.bench input`: how fast clips are decoded, and what training waits for.
 
+(`python -m experiments.bench step` is in `experiments.bench_step`.)
+
 First, clips at random starts are decoded by this library, by PyAV and by decord, each from a newly
 opened file, as in a training set of many files; and by this library from a shard record, that is
 the same video as the preparation of a dataset shrinks it. zoo.video remembers when the streams of
@@ -31,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments import bench_inference, bench_step
 from zoo import video
 
 Source = str | bytes
@@ -253,13 +256,10 @@ def stages(name: str, steps: int) -> None:
     classes = len(prepared.classes)
     model = train.make_model(config, classes)
     per_epoch = prepared.size("train") // batch_size
-    schedule = train.learning_rate(config.optim, per_epoch, config.epochs)
-    optimizer = train.make_optimizer(config.optim, schedule)
-    state = jax.jit(
-        lambda: train.init_state(model, optimizer, config, jax.random.key(config.seed))
-    )()
+    given = train.numbers(config, per_epoch)
+    state = jax.jit(lambda: train.init_state(model, config, given))()
     step = jax.jit(
-        lambda state, batch: train.train_step(model, optimizer, config, classes, state, batch),
+        lambda state, batch: train.train_step(model, config, classes, given, state, batch),
         donate_argnums=0,
     )
     host = {"clip": batch["clip"], "label": batch["label"]}
@@ -321,7 +321,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--size", type=int, default=112, help="height and width of the clips")
     command.add_argument("--config", help="also time the stages of this configuration")
     command.add_argument("--steps", type=int, default=30, help="batches to time of --config")
+    command.set_defaults(run=_input)
+    bench_inference.add_command(commands)
+    step = commands.add_parser(
+        "step", help="the train step against PyTorch and Keras", description=bench_step.__doc__
+    )
+    bench_step.add_arguments(step)
+    step.set_defaults(run=bench_step.run)
     options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def _input(options: argparse.Namespace) -> int:
+    """`input`: the methods on each file, then the stages of a configuration."""
     with contextlib.ExitStack() as stack:
         sources = options.video
         if not sources and not options.config:

@@ -46,8 +46,14 @@ class Model:
     """Type of the computation; parameters and the loss stay in float32."""
     dropout: float = 0.0
     """Probability that a feature before the last layer is set to zero in training."""
+    drop_path: float = 0.0
+    """Probability that the residual branch of the last block is left out in training (stochastic
+    depth), falling to 0 at the first; of networks that have such branches."""
+    remat: bool = False
+    """Compute the blocks again in the backward pass instead of keeping what they computed: less
+    memory, more time."""
     activation: Literal["relu", "sigmoid"] = "relu"
-    """Non-linearity of the network."""
+    """Non-linearity of the `cnn` networks."""
     pretrained: str = ""
     """Start from these weights, e.g. `cnn_small.moving_shapes`; the last layer is new if the
     classes differ. Empty: random initialisation."""
@@ -93,6 +99,11 @@ class Data:
     """Share of the training clips that becomes the validation split where the data has none."""
     test_fraction: float = 0.15
     """Share of the training clips that becomes the test split where the data has none."""
+    folds: int = 0
+    """Equal parts of the training split for cross-validation; 0: none. With them one part, `fold`,
+    validates and the others train; the validation split is not used."""
+    fold: int = 0
+    """Which of the folds validates, counted from 0."""
     max_broken: float = 0.1
     """Largest share of broken files that is tolerated; more is an error before training starts."""
     seed: int = 0
@@ -130,6 +141,14 @@ class Data:
             _check(
                 getattr(self, name) >= 0, f"data.{name} is {getattr(self, name)}: set 0 or more."
             )
+        _check(
+            self.folds == 0 or self.folds >= 2,
+            f"data.folds is {self.folds}: set 2 or more, or 0 for none.",
+        )
+        _check(
+            0 <= self.fold < max(self.folds, 1),
+            f"data.fold is {self.fold}: set a number from 0 to below data.folds ({self.folds}).",
+        )
         _check(self.timeout > 0, f"data.timeout is {self.timeout}: set seconds above 0.")
         _check(0 <= self.crf <= 51, f"data.crf is {self.crf}: H.264 knows 0 to 51.")
 
@@ -157,6 +176,13 @@ class Optim:
     """Decay of the moving average of the parameters that is evaluated; 0: none."""
     accumulate: int = 1
     """Batches whose gradients are averaged before one update."""
+    trained_blocks: int = -1
+    """How many of the model's last blocks (`python -m zoo info NAME` lists them) are trained beside
+    its last layer: -1 all of them, 0 none (a linear probe). If not all are, batch statistics are
+    not updated either."""
+    layer_decay: float = 1.0
+    """Factor of the learning rate from each block to the one before it (discriminative learning
+    rates, as in BEiT); 1: all blocks learn alike."""
 
     def __post_init__(self) -> None:
         _check(
@@ -169,6 +195,14 @@ class Optim:
         for name in ("warmup_epochs", "weight_decay", "clip_norm"):
             value = getattr(self, name)
             _check(value >= 0, f"optim.{name} is {value}: set 0 or more.")
+        _check(
+            self.trained_blocks >= -1,
+            f"optim.trained_blocks is {self.trained_blocks}: set -1 (all), 0 or more.",
+        )
+        _check(
+            0 < self.layer_decay <= 1,
+            f"optim.layer_decay is {self.layer_decay}: set a number above 0 and up to 1.",
+        )
         _check(self.accumulate >= 1, f"optim.accumulate is {self.accumulate}: set 1 or more.")
 
 
@@ -190,6 +224,105 @@ class Eval:
 
 
 @dataclass(frozen=True)
+class Search:
+    """Axes of a hyperparameter search; without any value the experiment is a single run.
+
+    An axis without values keeps the value of the experiment.
+    """
+
+    learning_rate: tuple[float, ...] = ()
+    """Values of `optim.learning_rate`."""
+    weight_decay: tuple[float, ...] = ()
+    """Values of `optim.weight_decay`."""
+    dropout: tuple[float, ...] = ()
+    """Values of `model.dropout`."""
+    label_smoothing: tuple[float, ...] = ()
+    """Values of `optim.label_smoothing`."""
+    mixup: tuple[float, ...] = ()
+    """Values of `augment.mixup`."""
+    strength: tuple[float, ...] = ()
+    """Values of `augment.strength`."""
+    batch_size: tuple[int, ...] = ()
+    """Values of `batch_size`."""
+    epochs: tuple[int, ...] = ()
+    """Values of `epochs`."""
+    model: tuple[str, ...] = ()
+    """Values of `model.name`; each is compiled anew."""
+    frames: tuple[int, ...] = ()
+    """Values of `data.frames`; each is compiled anew."""
+    seed: tuple[int, ...] = ()
+    """Seeds; each combination is trained with each, and its results are averaged."""
+    folds: int = 0
+    """Folds of a cross-validation; each combination is trained on each, and its results are
+    averaged. 0: none."""
+    sampling: Literal["grid", "random"] = "grid"
+    """`grid`: all combinations of the values. `random`: `samples` combinations, drawn between the
+    smallest and the largest value, learning rate and weight decay log-uniformly; whole numbers and
+    names are drawn from the values."""
+    samples: int = 16
+    """Combinations that are drawn."""
+    sampling_seed: int = 0
+    """Seed of the drawing."""
+    halving: int = 0
+    """Successive halving: only the best 1/halving of the combinations goes on after
+    `first_epochs` epochs, and again each time that the epochs have grown `halving` times; 0: all
+    train to the end."""
+    first_epochs: int = 1
+    """Epochs after which successive halving drops combinations for the first time."""
+    together: int = 0
+    """Most members that are trained in one program; 0: as many as memory allows."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs", "frames"):
+            for value in getattr(self, name):
+                _check(value >= 1, f"search.{name} has {value}: set 1 or more.")
+        for name in SEARCHED:
+            values = getattr(self, name)
+            _check(
+                len(set(values)) == len(values),
+                f"search.{name} has a value twice: {', '.join(map(str, values))}.",
+            )
+        _check(
+            self.folds == 0 or self.folds >= 2,
+            f"search.folds is {self.folds}: set 2 or more, or 0 for none.",
+        )
+        _check(
+            self.halving == 0 or self.halving >= 2,
+            f"search.halving is {self.halving}: set 2 or more, or 0 for none.",
+        )
+        _check(
+            not (self.halving and self.epochs),
+            "search.halving chooses how long combinations are trained: leave search.epochs empty.",
+        )
+        for name in ("samples", "first_epochs"):
+            _check(
+                getattr(self, name) >= 1, f"search.{name} is {getattr(self, name)}: set 1 or more."
+            )
+        _check(self.together >= 0, f"search.together is {self.together}: set 0 or more.")
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to search."""
+        return bool(self.folds or self.seed or any(getattr(self, name) for name in SEARCHED))
+
+
+SEARCHED: Mapping[str, str] = {
+    "learning_rate": "optim.learning_rate",
+    "weight_decay": "optim.weight_decay",
+    "dropout": "model.dropout",
+    "label_smoothing": "optim.label_smoothing",
+    "mixup": "augment.mixup",
+    "strength": "augment.strength",
+    "batch_size": "batch_size",
+    "epochs": "epochs",
+    "model": "model.name",
+    "frames": "data.frames",
+    "seed": "seed",
+}
+"""The axes of a search and the fields of a configuration that they set."""
+
+
+@dataclass(frozen=True)
 class Config:
     """One experiment."""
 
@@ -198,6 +331,7 @@ class Config:
     augment: Augmentation = field(default_factory=Augmentation)
     optim: Optim = field(default_factory=Optim)
     eval: Eval = field(default_factory=Eval)
+    search: Search = field(default_factory=Search)
     epochs: int = 10
     """Passes over the training split."""
     batch_size: int = 32
@@ -210,6 +344,24 @@ class Config:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "checkpoint_steps"):
             _check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: set 1 or more.")
+
+
+def changed(config: Config, values: Mapping[str, Any]) -> Config:
+    """`config` with other values of some fields, named with dots.
+
+    Raises:
+        ConfigError: a value cannot be used.
+    """
+    for name, value in values.items():
+        group, _, inner = name.rpartition(".")
+        try:
+            part = dataclasses.replace(getattr(config, group), **{inner: value}) if group else value
+            config = dataclasses.replace(config, **{group or inner: part})
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    return config
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """From a configuration to batches: prepares a dataset once, then reads it in a fixed order."""
 
 import pathlib
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
 
 from experiments.config import Data
 from experiments.datasets.plan import Plan
@@ -12,7 +14,17 @@ from experiments.datasets.splits import SPLITS, Splitting
 from experiments.loader import BatchIterator, Decoder, Sampling, Stream
 from zoo.cache import folder
 
-__all__ = ["BatchIterator", "DataError", "Prepared", "batches", "cache_folder", "prepare"]
+__all__ = [
+    "BatchIterator",
+    "DataError",
+    "Prepared",
+    "batches",
+    "cache_folder",
+    "fold_positions",
+    "prepare",
+]
+
+Kept = dict[int, Any]
 
 
 def cache_folder() -> pathlib.Path:
@@ -104,6 +116,16 @@ def _check(prepared: Prepared, name: str, max_broken: float, say: Callable[[str]
             )
 
 
+def fold_positions(prepared: Prepared, data: Data) -> tuple[list[int], list[int]]:
+    """The positions in the training split that train and that validate, where there are folds.
+
+    The clips are dealt to the folds in a random order that depends on `data.seed` alone.
+    """
+    order = np.random.default_rng([data.seed, data.folds]).permutation(prepared.size("train"))
+    held = np.sort(order[data.fold :: data.folds])
+    return np.setdiff1d(order, held).tolist(), held.tolist()
+
+
 def batches(
     prepared: Prepared,
     split: str,
@@ -122,20 +144,23 @@ def batches(
     threads: int = 2,
     host_index: int = 0,
     host_count: int = 1,
+    parts: int = 1,
     timeout: float = 120.0,
     memory: int = 0,
+    subset: Sequence[int] | None = None,
+    kept: Kept | None = None,
 ) -> BatchIterator:
     """Batches of one split.
 
     In training the clips are shuffled anew in each epoch, incomplete batches are dropped, and
     there is no end unless `epochs` is given. In evaluation every clip comes once, in order, and
-    the last batch is padded with clips of weight 0. Each of several hosts sees other clips, and
-    all hosts the same number of batches.
+    the last batch is padded with clips of weight 0. Several hosts get different rows of the same
+    batches: which clips make a batch does not depend on how many hosts there are.
 
     Args:
         prepared: a dataset from `prepare`.
         split: one of its splits.
-        batch_size: clips in a batch of this host.
+        batch_size: clips in a batch, of all hosts together.
         frames: frames of a clip.
         size: height and width to which frames are decoded.
         fit: how a frame of another shape becomes `size`, see `zoo.video.decode`.
@@ -149,26 +174,40 @@ def batches(
         workers: Python processes that decode; 0 decodes from threads of this one.
         threads: ffmpeg processes at the same time (in each worker process).
         host_index, host_count: which of how many hosts this is.
+        parts: a multiple of host_count, such as the devices of all hosts: a batch that does not
+            divide into so many equal parts is padded with clips of weight 0.
         timeout: seconds without a batch after which the pipeline is declared dead.
         memory: a split whose decoded frames take no more than this many bytes is decoded once and
             then kept, unless worker processes decode.
+        subset: positions of the clips that take part; None: all of the split.
+        kept: where they are kept, to be shared by several iterators over the same split.
 
     Returns:
         An iterator over dicts of "clip" uint8, [b t h w c] in training and [b v t h w c] in
         evaluation, "label" int32 [b], "index" int32 [b], the position in the split, and "weight"
-        float32 [b].
+        float32 [b], where b are the rows of this host.
 
     Raises:
         DataError: there is no such split, or it has too few clips for one batch.
     """
-    clips = prepared.size(split)
-    if train and clips // host_count < batch_size:
+    clips = prepared.size(split) if subset is None else len(subset)
+    if train and clips < batch_size:
         raise DataError(
-            f"{split} of {prepared.directory} has {clips} clips for {host_count} host(s), fewer "
-            f"than a batch of {batch_size}: lower batch_size or add clips."
+            f"{split} of {prepared.directory} has {clips} clips, fewer than a batch of "
+            f"{batch_size}: lower batch_size or add clips."
         )
     fits = prepared.frames[split] * size[0] * size[1] * 3 <= memory
-    stream = Stream(clips, batch_size, train, seed, epochs if train else 1, host_index, host_count)
+    stream = Stream(
+        clips=clips,
+        batch_size=batch_size,
+        train=train,
+        seed=seed,
+        epochs=epochs if train else 1,
+        host_index=host_index,
+        host_count=host_count,
+        parts=max(parts, host_count),
+        subset=None if subset is None else tuple(subset),
+    )
     decoder = Decoder(
         shards=prepared.shards[split],
         frames=frames,
@@ -179,11 +218,11 @@ def batches(
         views=views,
         train=train,
         seed=seed,
-        batch_size=batch_size,
+        batch_size=stream.rows,
         batches_per_epoch=stream.batches_per_epoch,
         threads=threads,
         timeout=timeout,
-        keep=fits and not workers,
+        kept=({} if kept is None else kept) if fits and not workers else None,
     )
     state = {
         "dataset": prepared.directory.name,
@@ -191,6 +230,6 @@ def batches(
         "batch_size": batch_size,
         "train": train,
         "seed": seed,
-        "host_count": host_count,
+        "clips": clips,
     }
     return BatchIterator(stream, decoder, workers, timeout, state)

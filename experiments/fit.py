@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-import json
+import io
 import pathlib
 import time
 from collections.abc import Callable, Iterable
@@ -13,13 +13,17 @@ import jax
 import numpy as np
 
 import zoo
-from experiments import data, examples, metrics, report, train
+from experiments import data, examples, finetune, metrics, report, train
 from experiments.checkpoint import Checkpoints
 from experiments.config import Config, ConfigError
+from experiments.parallel import Devices
+from experiments.part import Part
 from experiments.progress import Progress
-from experiments.runlog import RunLog, Stages
+from experiments.runlog import RunLog, Stages, write_json
+from zoo import registry
 
 ShouldStop = Callable[[], bool]
+Evaluator = Callable[[Any, Any], dict[str, Any]]
 Say = Callable[[str], None]
 
 
@@ -86,13 +90,17 @@ def check_model(config: Config) -> None:
     """Refuses a model that does not exist or fit; call it before hours of data preparation.
 
     Raises:
-        ConfigError: there is no such model, or it cannot take such clips.
+        ConfigError: there is no such model, it cannot take such clips, or the weights that it
+            starts from cannot be had or do not fit.
     """
     try:
         model = train.make_model(config, 2)
-        optimizer = train.make_optimizer(config.optim, lambda step: 0.0)
-        key = jax.random.key(config.seed)
-        jax.eval_shape(lambda key: train.init_state(model, optimizer, config, key), key)
+        given = train.numbers(config, 1)
+        state = jax.eval_shape(lambda: train.init_state(model, config, given))
+        if config.model.pretrained:
+            train.check_weights(state, config.model.pretrained)
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(f"The model cannot be made: {error}.") from error
 
@@ -111,36 +119,52 @@ class Run:
     ) -> None:
         self.started = time.perf_counter()
         self.config, self.run_dir, self.prepared = config, run_dir, prepared
-        self.should_stop, self.say = should_stop, say
+        self.devices = Devices()
+        self.first = self.devices.host == 0  # the host that writes and speaks
+        self.should_stop, self.say = should_stop, say if self.first else lambda line: None
+        self.stopping = False  # whether any of several hosts was asked to stop
         self.classes = prepared.classes
-        clips = prepared.size("train")
+        self.subsets: dict[str, tuple[str, list[int] | None]] = {
+            split: (split, None) for split in prepared.splits
+        }
+        if config.data.folds:
+            trained, held = data.fold_positions(prepared, config.data)
+            self.subsets |= {"train": ("train", trained), "val": ("train", held)}
+        clips = self._clips("train")
         self.batch_size = min(config.batch_size, clips)
         if self.batch_size < config.batch_size:
-            say(f"Batches have {self.batch_size} clips, all there are, not {config.batch_size}.")
+            wanted = config.batch_size
+            self.say(f"Batches have {self.batch_size} clips, all there are, not {wanted}.")
         self.steps_per_epoch = clips // self.batch_size
         # The first batches are decoded while the step is compiled.
         self.input = self._batches("train", self.batch_size, train=True)
 
         self.model = train.make_model(config, len(self.classes))
-        self.schedule = train.learning_rate(config.optim, self.steps_per_epoch, config.epochs)
-        optimizer = train.make_optimizer(config.optim, self.schedule)
+        given = train.numbers(config, self.steps_per_epoch)
+        self.schedule = train.learning_rate(config.optim, given)
 
-        def new_state() -> train.TrainState:
-            return train.init_state(self.model, optimizer, config, jax.random.key(config.seed))
+        def step(
+            state: train.TrainState, batch: train.Batch, part: Part | None
+        ) -> tuple[train.TrainState, Any]:
+            classes = len(self.classes)
+            return train.train_step(self.model, config, classes, given, state, batch, part)
 
-        def step(state: train.TrainState, batch: train.Batch) -> tuple[train.TrainState, Any]:
-            return train.train_step(self.model, optimizer, config, len(self.classes), state, batch)
-
-        self.state = jax.jit(new_state)()
+        self.state = jax.jit(lambda: train.init_state(self.model, config, given))()
         if config.model.pretrained:
             self.state = train.start_from(self.state, config.model.pretrained)
-        self.train_step = jax.jit(step, donate_argnums=0)
+            for line in finetune.other_input(
+                config, registry.weights_spec(config.model.pretrained)
+            ):
+                self.say(line)
+        self.state = self.devices.replicate(self.state)
+        self.train_step = self.devices.train_step(step, self.batch_size)
         self.checkpoints = Checkpoints(run_dir / "checkpoints")
         self.position = Position()
         self.stages = Stages({})
         if resume:
             self._restore()
-        self.log = RunLog(run_dir, self.position.log_size, int(self.state.step))
+        log_dir = run_dir if self.first else None
+        self.log = RunLog(log_dir, self.position.log_size, int(self.state.step))
 
     def _restore(self) -> None:
         """Goes back to the last checkpoint of the run folder; without one, to the beginning."""
@@ -160,7 +184,9 @@ class Run:
         validate = self._evaluator(crops=1)
         validation = self._batches("val", self.config.eval.batch_size, train=False)
         try:
-            with Progress(total, self.config.epochs, initial=int(self.state.step)) as progress:
+            stream = None if self.first else io.StringIO()
+            start = int(self.state.step)
+            with Progress(total, self.config.epochs, initial=start, stream=stream) as progress:
                 while at.epoch < self.config.epochs:
                     seconds, steps = self._train_epoch(progress)
                     scores, _, _ = self._evaluate("val", validate, validation)
@@ -201,9 +227,7 @@ class Run:
             with self.stages.time("wait for input"):
                 batch = next(self.input)
             with self.stages.time("transfer"):
-                arrays = jax.block_until_ready(
-                    jax.device_put({"clip": batch["clip"], "label": batch["label"]})
-                )
+                arrays = jax.block_until_ready(self.devices.put(self._for_step(batch)))
             with self.stages.time("step"):
                 self.state, values = self.train_step(self.state, arrays)
             steps += 1
@@ -211,7 +235,7 @@ class Run:
             at.input = self.input.get_state()
             step = at.epoch * self.steps_per_epoch + at.step_in_epoch
             running.append((step, batch["index"], values))
-            stop = self.should_stop()
+            stop = self.should_stop() if self.devices.hosts == 1 else self.stopping
             save = at.step_in_epoch % self.config.checkpoint_steps == 0
             last = at.step_in_epoch == self.steps_per_epoch
             while len(running) > (0 if stop or save or last else 1):
@@ -222,10 +246,22 @@ class Run:
                 self._save()
         return time.perf_counter() - started, steps
 
+    def _for_step(self, batch: train.Batch) -> train.Batch:
+        """What the train step takes of a batch of the input."""
+        names = ["clip", "label"]
+        if self.batch_size % self.devices.count:
+            names.append("weight")
+        taken = {name: batch[name] for name in names}
+        if self.devices.hosts > 1:
+            local = self.devices.count // self.devices.hosts
+            taken["stop"] = np.full(local, self.should_stop(), np.int32)
+        return taken
+
     def _account(self, step: int, indices: np.ndarray, values: Any, progress: Progress) -> None:
         """Adds the values of a finished step to the sums, the progress bar and the log."""
         with self.stages.time("step"):
             values = {name: float(value) for name, value in values.items()}
+        self.stopping |= values.pop("stop", 0.0) > 0
         if not np.isfinite(values["loss"]):
             names = [self.prepared.source_name("train", int(i)) for i in indices]
             raise TrainingDiverged(
@@ -259,17 +295,19 @@ class Run:
             "val/loss": at.best_loss,
             "best/epoch": at.best_epoch + 1,
             "classes": list(self.classes),
-            "clips": {split: self.prepared.size(split) for split in self.prepared.splits},
+            "clips": {name: self._clips(name) for name in self.subsets},
             "broken_files": len(self.prepared.quarantine),
             "parameters": sum(p.size for p in jax.tree.leaves(self.state.params)),
             "views": evaluation.views * evaluation.crops,
             "seconds": self._seconds(),
             "stages": self._stage_values(),
         }
+        if not self.first:
+            return result
         variables = jax.device_get(train.evaluated_variables(self.state))
         zoo.save_weights(self.run_dir / "model.safetensors", variables, {"classes": self.classes})
         examples.write(self.run_dir / "examples", self.prepared, "test", log_probabilities, labels)
-        _write_json(self.run_dir / "metrics.json", result)
+        write_json(self.run_dir / "metrics.json", result)
         report.write(self.run_dir)
         return result
 
@@ -279,13 +317,20 @@ class Run:
         self.log.close()
         self.checkpoints.close()
 
+    def _clips(self, name: str) -> int:
+        """Clips that train, validate or test."""
+        split, subset = self.subsets[name]
+        return self.prepared.size(split) if subset is None else len(subset)
+
     def _batches(
         self, split: str, batch_size: int, *, train: bool, views: int = 1
     ) -> data.BatchIterator:
         d = self.config.data
+        source, subset = self.subsets[split]
         return data.batches(
             self.prepared,
-            split,
+            source,
+            subset=subset,
             batch_size=batch_size,
             frames=d.frames,
             size=(d.decode_size, d.decode_size),
@@ -299,27 +344,33 @@ class Run:
             threads=d.threads,
             timeout=d.timeout,
             memory=d.memory * 2**20,
+            host_index=self.devices.host,
+            host_count=self.devices.hosts,
+            parts=self.devices.count,
         )
 
-    def _evaluator(self, crops: int) -> Callable[[Any, Any], Any]:
+    def _evaluator(self, crops: int) -> Evaluator:
         def step(variables: Any, clip: jax.Array) -> jax.Array:
             return train.eval_step(self.model, self.config, crops, variables, clip)
 
-        return jax.jit(step)
+        return self.devices.eval_step(step)
 
     def _evaluate(
-        self, split: str, step: Callable[[Any, Any], Any], batches: Iterable[train.Batch]
+        self, split: str, step: Evaluator, batches: Iterable[train.Batch]
     ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
         """Metrics, log-probabilities [n k] and labels [n] of the whole split."""
         variables = train.evaluated_variables(self.state)
         found, labels = [], []
         with self.stages.time(split):
             for batch in batches:
-                if self.should_stop():
+                # Several hosts go on to the next train step, where they agree to stop.
+                if self.devices.hosts == 1 and self.should_stop():
                     raise Interrupted
-                real = batch["weight"] > 0
-                found.append(np.asarray(step(variables, batch["clip"]))[real])
-                labels.append(batch["label"][real])
+                rows = {name: batch[name] for name in ("clip", "label", "weight")}
+                whole = jax.device_get(step(variables, self.devices.put(rows)))
+                real = whole["weight"] > 0
+                found.append(whole["log_probabilities"][real])
+                labels.append(whole["label"][real])
         log_probabilities, all_labels = np.concatenate(found), np.concatenate(labels)
         scores = metrics.evaluate(log_probabilities, all_labels, self.classes)
         return scores, log_probabilities, all_labels
@@ -341,9 +392,3 @@ class Run:
         """Seconds of the loop's stages, and of the input pipeline's own, which run beside it."""
         own = {f"input/{name}": value for name, value in self.input.stage_seconds().items()}
         return {f"stage/{name}": value for name, value in self.stages.seconds.items()} | own
-
-
-def _write_json(path: pathlib.Path, values: Any) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    temporary.replace(path)

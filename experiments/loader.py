@@ -1,9 +1,9 @@
 """Batches by Grain: which clips make which batch, their decoding, and an iterator over them.
 
-The order is Grain's: positions in a split are shuffled anew in each epoch by a seed, divided among
-hosts, and put together to batches. A batch is decoded as a whole by a few ffmpeg processes. Which
-frames of a clip are seen depends on the seed, the epoch and the clip alone, so neither threads nor
-worker processes nor an interruption change the stream.
+The order is Grain's: positions in a split are shuffled anew in each epoch by a seed and put
+together to batches, of which each host gets some rows. These are decoded together by a few ffmpeg
+processes. Which frames of a clip are seen depends on the seed, the epoch and the clip alone, so
+neither threads nor worker processes nor hosts nor an interruption change the stream.
 """
 
 import concurrent.futures
@@ -43,44 +43,63 @@ CLOSE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Stream:
-    """Which clips make which batch."""
+    """Which clips make which batch.
+
+    A batch is padded to a multiple of `parts`, of which each host gets equally many: its rows.
+    `subset`: the positions of the clips in the split, where not all of them take part.
+    """
 
     clips: int
     batch_size: int
     train: bool
     seed: int
     epochs: int | None
-    host_index: int
-    host_count: int
+    host_index: int = 0
+    host_count: int = 1
+    parts: int = 1
+    subset: tuple[int, ...] | None = None
 
     @property
     def batches_per_epoch(self) -> int:
         if self.train:
-            return self.clips // self.host_count // self.batch_size
-        return math.ceil(math.ceil(self.clips / self.host_count) / self.batch_size)
+            return self.clips // self.batch_size
+        return math.ceil(self.clips / self.batch_size)
+
+    @property
+    def rows(self) -> int:
+        """Places of this host in a batch."""
+        return math.ceil(self.batch_size / self.parts) * self.parts // self.host_count
 
     def positions(self) -> "grain.MapDataset":
-        """Positions in the split, int [b], of each batch of all epochs; -1 is padding."""
+        """Positions in the split, int [rows], of each batch of all epochs; -1 is padding."""
         import grain
 
         if not self.train:
-            padded = np.full(self.batches_per_epoch * self.batch_size * self.host_count, -1)
+            padded = np.full(self.batches_per_epoch * self.batch_size, -1)
             padded[: self.clips] = np.arange(self.clips)
             order = grain.MapDataset.source(padded.tolist())
         else:
             # Grain adds the number of the epoch to the seed; mixed, seeds 0 and 1 share no order.
             mixed = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
             order = grain.MapDataset.range(self.clips).shuffle(seed=mixed)
-        order = order[self.host_index :: self.host_count]
-        order = order.batch(self.batch_size, drop_remainder=True, batch_fn=np.asarray)
+        order = order.batch(self.batch_size, drop_remainder=True, batch_fn=self._own_rows)
         return order[: self.batches_per_epoch].repeat(self.epochs)
+
+    def _own_rows(self, batch: Sequence[int]) -> np.ndarray:
+        first = self.host_index * self.rows
+        padded = np.full(self.rows * self.host_count, -1)
+        padded[: len(batch)] = batch
+        if self.subset is not None:
+            padded = np.where(padded < 0, -1, np.asarray(self.subset)[padded])
+        return padded[first : first + self.rows]
 
 
 @dataclass
 class Decoder:
     """Reads and decodes one batch: called with its number and its positions.
 
-    With `keep`, clips are decoded whole when they are first needed and kept in memory.
+    With `kept`, clips are decoded whole when they are first needed and kept there; several
+    decoders of the same split may share it.
     """
 
     shards: Shards
@@ -96,13 +115,12 @@ class Decoder:
     batches_per_epoch: int
     threads: int
     timeout: float
-    keep: bool
+    kept: dict[int, tuple[Record, np.ndarray]] | None
 
     def __post_init__(self) -> None:
         # One chunk of a batch for each process, unless its start would dominate.
         self.chunks = min(self.threads, max(1, self.batch_size // CLIPS_PER_PROCESS))
         self._pool = concurrent.futures.ThreadPoolExecutor(self.threads, "decode")
-        self._kept: dict[int, tuple[Record, np.ndarray]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:  # threads do not cross to another process
         return Decoder, tuple(getattr(self, field.name) for field in dataclasses.fields(self))
@@ -115,19 +133,20 @@ class Decoder:
         """The batch, and the seconds that its stages took."""
         started = time.perf_counter()
         real = [int(position) for position in positions if position >= 0]
-        records = [self._kept[p][0] if p in self._kept else self.shards[p] for p in real]
+        kept = {} if self.kept is None else self.kept
+        records = [kept[p][0] if p in kept else self.shards[p] for p in real]
         read = time.perf_counter()
         epoch = number // self.batches_per_epoch
         chosen = [self._choose(epoch, p, r) for p, r in zip(real, records, strict=True)]
         views = 1 if self.train else self.views
         clip = np.zeros((len(positions), views * self.frames, *self.size, 3), np.uint8)
-        missing = [i for i, position in enumerate(real) if position not in self._kept]
+        missing = [i for i, position in enumerate(real) if position not in kept]
         per_chunk = max(1, math.ceil(len(missing) / self.chunks))
         decode = functools.partial(self._decode, real, records, chosen, clip)
         chunks = (missing[i : i + per_chunk] for i in range(0, len(missing), per_chunk))
         jobs = [self._pool.submit(decode, chunk) for chunk in chunks]
         for i in set(range(len(real))).difference(missing):
-            clip[i] = self._kept[real[i]][1][chosen[i].ravel()]
+            clip[i] = kept[real[i]][1][chosen[i].ravel()]
         for job in jobs:
             job.result()
         if not self.train:
@@ -168,7 +187,8 @@ class Decoder:
         needed, requests = [], []
         for i in members:
             record = records[i]
-            needed.append(np.arange(record.frames) if self.keep else np.unique(chosen[i]))
+            whole = self.kept is not None
+            needed.append(np.arange(record.frames) if whole else np.unique(chosen[i]))
             requests.append(_request(record, needed[-1]))
         # Several tries of ffmpeg must fail within the time after which no one waits any more.
         found = video.decode_many(
@@ -182,9 +202,9 @@ class Decoder:
                     "else delete the prepared dataset to have it prepared anew."
                 ) from clip
             out[i] = clip.frames[np.searchsorted(numbers, chosen[i].ravel())]
-            if self.keep:
+            if self.kept is not None:
                 record = dataclasses.replace(records[i], video=b"")
-                self._kept[positions[i]] = record, clip.frames
+                self.kept[positions[i]] = record, clip.frames
 
 
 def _request(record: Record, frames: np.ndarray) -> video.ClipRequest:
@@ -272,6 +292,10 @@ class BatchIterator:
         self._decoder.close()
 
     def _start(self) -> "_Pump":
+        # Not in the pump's thread: while Grain is imported, every other import of the process is
+        # lazy (etils.epy.lazy_imports replaces `__import__`), also those that jax makes late.
+        import grain as grain
+
         return _Pump(
             functools.partial(_iterate, self._stream, self._decoder, self._workers, self._position),
             self._decoder.shards.split,

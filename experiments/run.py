@@ -6,13 +6,14 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import tyro
 
 from experiments import configs
 from experiments.config import Config, ConfigError, differences, dumps
+from experiments.hosts import Distributed, Hosts
 
 # Fields that change how fast a run is and not what it computes: a resumed run may change them.
 FREE_ON_RESUME = (
@@ -39,11 +40,17 @@ class Arguments:
     """Go on from the last checkpoint in --out, or in the newest run folder of --config."""
     list: bool = False
     """Show the configurations and stop."""
+    distributed: Distributed = field(default_factory=Distributed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    hosts = Hosts()
+    return hosts.end(_main(arguments, hosts))
+
+
+def _main(arguments: Sequence[str], hosts: Hosts) -> int:
     try:
         name = _config_name(arguments)
         if "--list" in arguments:
@@ -57,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             default=default,
             use_underscores=True,
         )
-        return _run(parsed, default.settings)
+        hosts.start(parsed.distributed)
+        return _run(parsed, default.settings, hosts)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -81,9 +89,9 @@ def _config_name(arguments: Sequence[str]) -> str:
     return Arguments.config
 
 
-def _run(arguments: Arguments, default: Config) -> int:
+def _run(arguments: Arguments, default: Config, hosts: Hosts) -> int:
     stem = pathlib.Path(arguments.config).stem
-    run_dir, config = _run_folder(arguments, stem, default)
+    run_dir, config = hosts.from_first(lambda: _run_folder(arguments, stem, default))
     if (run_dir / "metrics.json").exists():
         print(f"{run_dir} is finished: see {run_dir / 'report.html'}.")
         return 0
@@ -91,8 +99,9 @@ def _run(arguments: Arguments, default: Config) -> int:
     again = f"python -m experiments.run --config {arguments.config} --out {run_dir} --resume"
     with Signals() as signals:
         try:
-            return _fit(arguments, config, run_dir, signals)
+            return _fit(arguments, config, run_dir, signals, hosts)
         except KeyboardInterrupt:
+            hosts.agreed = signals.saved
             if signals.saved:
                 print(f"Stopped; everything is saved. Go on with:\n  {again}")
             else:
@@ -103,24 +112,38 @@ def _run(arguments: Arguments, default: Config) -> int:
             return 1
 
 
-def _fit(arguments: Arguments, config: Config, run_dir: pathlib.Path, signals: "Signals") -> int:
+def _fit(
+    arguments: Arguments,
+    config: Config,
+    run_dir: pathlib.Path,
+    signals: "Signals",
+    hosts: Hosts,
+) -> int:
     # Imported late: `--help` and `--list` answer without loading JAX.
-    from experiments import data, fit
+    import jax
+
+    from experiments import data, fit, grid
     from experiments.checkpoint import CheckpointError
     from zoo.video import VideoError
 
     signals.check()
     try:
-        fit.check_model(config)
-        prepared = data.prepare(config.data)
+        searching = config.search.wanted
+        if searching:
+            grid.check(config)
+        else:
+            fit.check_model(config)
+        prepared = data.prepare(config.data, say=hosts.say)
         signals.check()
         signals.immediate = False
-        result = fit.fit(
+        train = grid.search if searching else fit.fit
+        result = train(
             config,
             prepared,
             run_dir,
             resume=arguments.resume,
             should_stop=lambda: bool(signals.asked),
+            say=hosts.say,
         )
     except fit.Interrupted as error:
         signals.saved = True
@@ -134,11 +157,29 @@ def _fit(arguments: Arguments, config: Config, run_dir: pathlib.Path, signals: "
     ) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(
+    except jax.errors.JaxRuntimeError as error:
+        if hosts.count == 1:
+            raise
+        print(hosts.lost(error), file=sys.stderr)
+        return 1
+    if searching:
+        best = result["best"]
+        hosts.say(
+            f"best of {len(result['trials'])} combinations: {_values(best['values'])}, val/top1 "
+            f"{best['val/top1'] or 0:.4f}, in {result['seconds']:.0f} s\n"
+            f"train it with: python -m experiments.run --config {run_dir / 'best.json'}\n"
+            f"report: {run_dir / 'report.html'}"
+        )
+        return 0
+    hosts.say(
         f"test/top1 {result['test/top1']:.4f} over {result['clips']['test']} clips "
         f"in {result['seconds']:.0f} s\nreport: {run_dir / 'report.html'}"
     )
     return 0
+
+
+def _values(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 class Signals:

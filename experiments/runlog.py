@@ -6,6 +6,7 @@ import os
 import pathlib
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from experiments.events import EventWriter
 
@@ -17,12 +18,15 @@ class RunLog:
     step is logged twice.
 
     Args:
-        run_dir: folder of the run.
+        run_dir: folder of the run; None: nothing is written, as another host does.
         size: bytes of metrics.jsonl that are kept.
         step: step from which the run goes on; later TensorBoard events are purged.
     """
 
-    def __init__(self, run_dir: pathlib.Path, size: int, step: int) -> None:
+    def __init__(self, run_dir: pathlib.Path | None, size: int, step: int) -> None:
+        self._file, self._events = None, None
+        if run_dir is None:
+            return
         path = run_dir / "metrics.jsonl"
         with path.open("ab") as file:
             file.truncate(min(size, path.stat().st_size))
@@ -31,19 +35,24 @@ class RunLog:
 
     def write(self, step: int, epoch: int, values: dict[str, float]) -> None:
         """Logs `values` after `step` steps, in `epoch` (counted from 0)."""
+        if self._file is None or self._events is None:
+            return
         self._file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
         self._file.flush()
         self._events.write(step, values)
 
     def size(self) -> int:
         """Bytes of metrics.jsonl so far."""
+        if self._file is None:
+            return 0
         self._file.flush()
         return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
         """Closes both files."""
-        self._file.close()
-        self._events.close()
+        if self._file is not None and self._events is not None:
+            self._file.close()
+            self._events.close()
 
 
 class Stages:
@@ -60,3 +69,10 @@ class Stages:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def write_json(path: pathlib.Path, values: Any) -> None:
+    """Writes plain values as a JSON file, in one step."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    temporary.replace(path)

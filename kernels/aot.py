@@ -19,8 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-import kernels
-from kernels import dispatch, specs
+from kernels import calls, dispatch, specs
 from kernels.targets import Report, Target, TargetError
 
 _PALLAS = {"tpu": "pallas_tpu", "cuda": "pallas_gpu"}
@@ -40,57 +39,14 @@ class Row:
     failure: str | None = None
 
 
-def calls() -> dict[str, tuple[str, specs.Spec]]:
-    """The operator and its arguments for each name that the command takes."""
-    found = {spec.name: (operator, spec) for operator, group in specs.ALL.items() for spec in group}
-    blocks = {
-        name: ("conv_bias_relu_pool", dataclasses.replace(spec, name=name))
-        for spec in specs.CONV
-        if spec.name.startswith("cnn_") and (name := spec.name.replace(".conv", ".block"))
-    }
-    return found | blocks
-
-
-def function_of(operator: str, spec: specs.Spec, name: str | None) -> Callable[..., Any]:
-    """The operator as a function of its arrays alone."""
-    shared: dict[str, Any] = {
-        "stride": spec.stride,
-        "padding": spec.padding,
-        "implementation": name,
-    }
-    if operator == "max_pool":
-        return lambda x: kernels.max_pool(x, spec.window, **shared)
-    if operator == "conv_bias_relu_pool":
-        return lambda x, w, b: kernels.conv_bias_relu_pool(x, w, b, **shared)
-    return lambda x, w: kernels.conv(x, w, groups=spec.groups, **shared)
-
-
-def arrays_of(operator: str, spec: specs.Spec, dtype: Any) -> list[jax.ShapeDtypeStruct]:
-    """The shapes of its arrays."""
-    shapes = [spec.x]
-    if operator != "max_pool":
-        shapes.append((*spec.window, spec.x[-1] // spec.groups, spec.outputs))
-    if operator == "conv_bias_relu_pool":
-        shapes.append((spec.outputs,))
-    return [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
-
-
-def with_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The value and all gradients, for a gradient given as the first argument."""
-
-    def run(dy: jax.Array, *arrays: jax.Array) -> Any:
-        y, pull = jax.vjp(function, *arrays)
-        return y, pull(dy)
-
-    return run
-
-
 def _names(operator: str, spec: specs.Spec, dtype: Any, platform: str) -> list[str | None]:
     """ "xla", the dispatcher's choice, and the platform's kernels by name where they fit."""
     names: list[str | None] = ["xla", None]
     name = _PALLAS[platform]
     try:
-        jax.eval_shape(function_of(operator, spec, name), *arrays_of(operator, spec, dtype))
+        jax.eval_shape(
+            calls.function_of(operator, spec, name), *calls.arrays_of(operator, spec, dtype)
+        )
     except (NotImplementedError, ValueError):  # the operator or the shape has no such kernel
         return names
     return [*names, name]
@@ -106,11 +62,11 @@ def rows(
     for passes in ("forward", "gradients"):
         done: set[frozenset[tuple[str, str]]] = set()
         for name in _names(operator, spec, dtype, target.platform):
-            function = function_of(operator, spec, name)
-            arrays = arrays_of(operator, spec, dtype)
+            function = calls.function_of(operator, spec, name)
+            arrays = calls.arrays_of(operator, spec, dtype)
             if passes == "gradients":
                 arrays = [jax.eval_shape(function, *arrays), *arrays]
-                function = with_gradients(function)
+                function = calls.with_gradients(function)
             label = name or "chosen"
             try:
                 ran = dispatch.implementations(function, *arrays, platform=target.platform)
@@ -149,7 +105,7 @@ def line(row: Row, xla: Report | None) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    known = calls()
+    known = calls.known()
     parser = argparse.ArgumentParser(
         "python -m kernels.aot", description="Compiles the operators for a chip that is not here."
     )

@@ -1,13 +1,17 @@
 """Times every operator on the named shapes: python -m kernels.bench [NAME ...] [--against torch]
 
 For each shape, the forward pass and the forward pass with all its gradients, once as XLA defines
-them ("xla") and once as the dispatcher chooses (the names of what it chose); on a GPU also what
-has a name there and waits for this measurement. Inputs are random and
-rotated so that a call never finds its own in the cache; the order of the candidates is shuffled in
-every round; a sample is a queue of calls long enough to hide its start. Reported are the median,
-the quartiles and the share of the roofline: the time the device would need to read the inputs and
-write the results once, or to do the multiplications, whichever is longer. The rates of a CPU are
+them ("xla") and once as the dispatcher chooses (the names of what it chose); on a GPU or a TPU also
+what has a name there and waits for this measurement. Inputs are random and rotated so that a call
+never finds its own in the cache; the order of the candidates is shuffled in every round; a sample
+is a queue of calls long enough to hide its start. Reported are the median, the quartiles and the
+share of the roofline: the time the device would need to read the inputs and write the results once,
+or to do the arithmetic at the rate of a dense product, whichever is longer. The rates of a CPU are
 measured first, by a copy and a matrix product.
+
+    --json FILE     everything, samples included
+    --plot FILE     a roofline plot as SVG
+    --against torch PyTorch too, where it is installed (on a CPU)
 """
 
 import argparse
@@ -26,12 +30,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-import kernels
-from kernels import devices, dispatch, members, specs
-from kernels.windows import Windows
+from kernels import calls, devices, dispatch, members, roofline, specs, torch_baseline
 
 # What no platform chooses by itself until it has been timed there.
-_NAMED = {("gpu", "depthwise_conv3d"): ("xla_shift", "pallas_gpu")}
+_NAMED = {"gpu": ("xla_shift", "pallas_gpu"), "tpu": ("pallas_tpu",)}
 # One set of inputs after the other until this much memory has been touched.
 _ROTATE = 192 << 20
 # A sample takes at least this long, in seconds.
@@ -40,72 +42,66 @@ _SAMPLE = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One candidate on one shape. seconds: of one call, in rising order."""
+    """One candidate on one shape.
+
+    kind: "xla", "chosen" or "torch". seconds: of one call, in rising order. operations, moved
+    (bytes): what a call has to do. floor: the seconds that the device needs for it at least.
+    """
 
     operator: str
     shape: str
     passes: str
     candidate: str
+    kind: str
     seconds: tuple[float, ...]
+    operations: float
+    moved: float
     floor: float
 
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
 
+    @property
+    def share(self) -> float:
+        """Of the roofline."""
+        return self.floor / self.median
+
     def row(self) -> str:
         quarter = len(self.seconds) // 4
         low, high = self.seconds[quarter], self.seconds[-1 - quarter]
-        share = self.floor / self.median
         return (
-            f"{self.shape:24} {self.passes:9} {self.candidate:36} {self.median * 1e3:9.3f} ms  "
-            f"({low * 1e3:.3f} to {high * 1e3:.3f})  {share:6.1%} of the roofline"
+            f"{self.shape:26} {self.passes:9} {self.candidate:36} {self.median * 1e3:9.3f} ms  "
+            f"({low * 1e3:.3f} to {high * 1e3:.3f})  {self.share:6.1%} of the roofline"
         )
+
+    def record(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "median": self.median, "share": self.share}
+
+    def point(self) -> roofline.Point:
+        label = f"{self.shape}, {self.passes}, {self.candidate}"
+        hollow = self.passes == "gradients"
+        return roofline.Point(label, self.kind, hollow, self.operations, self.moved, self.median)
 
 
 def functions(
     operator: str, spec: specs.Spec, dtype: Any = jnp.float32, platform: str | None = None
 ) -> dict[str, Callable[..., Any]]:
-    """The operator on one shape: a function of (x, w), or of (x), for each implementation name.
+    """The operator on one shape as a function of its arrays, for each implementation name.
 
     platform: where it will run, "cpu", "gpu" or "tpu"; by default where jax runs.
     """
-
-    def call(name: str | None) -> Callable[..., Any]:
-        shared: dict[str, Any] = {"stride": spec.stride, "padding": spec.padding}
-        if operator == "max_pool":
-            return lambda x: kernels.max_pool(x, spec.window, implementation=name, **shared)
-        return lambda x, w: kernels.conv(x, w, groups=spec.groups, implementation=name, **shared)
-
-    found = {"xla": call("xla"), "chosen": call(None)}
-    named = _NAMED.get((platform or jax.default_backend(), operator), ())
-    w = (*spec.window, spec.x[-1] // spec.groups, spec.outputs)
-    shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in (spec.x, w)]
-    for name in named:
-        with contextlib.suppress(NotImplementedError):  # not for this shape
-            jax.eval_shape(call(name), *shapes)
-            found[name] = call(name)
+    found = {
+        "xla": calls.function_of(operator, spec, "xla"),
+        "chosen": calls.function_of(operator, spec, None),
+    }
+    if operator == "conv" and calls.is_depthwise(spec):
+        for name in _NAMED.get(platform or jax.default_backend(), ()):
+            function = calls.function_of(operator, spec, name)
+            with contextlib.suppress(NotImplementedError):  # not for this shape
+                jax.eval_shape(function, *calls.arrays_of(operator, spec, dtype))
+                found[name] = function
     return found
-
-
-def with_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The value and the gradients by all arguments, for a gradient given as the first argument."""
-
-    def run(dy: jax.Array, *arrays: jax.Array) -> Any:
-        y, pull = jax.vjp(function, *arrays)
-        return y, pull(dy)
-
-    return run
-
-
-def inputs(operator: str, spec: specs.Spec, dtype: Any, seed: int) -> tuple[jax.Array, ...]:
-    """Random x, or x and w; after ReLU for a pool, which meets ties in practice."""
-    keys = jax.random.split(jax.random.key(seed), 2)
-    x = jax.random.normal(keys[0], spec.x, dtype)
-    if operator == "max_pool":
-        return (jax.nn.relu(x),)
-    w = (*spec.window, spec.x[-1] // spec.groups, spec.outputs)
-    return x, jax.random.normal(keys[1], w, dtype)
 
 
 def measure(
@@ -153,62 +149,12 @@ def this_device(dtype: Any) -> devices.Device:
     return devices.Device(device.device_kind, rate, {jnp.dtype(dtype).name: flops}, True)
 
 
-def floor(operator: str, spec: specs.Spec, dtype: Any, device: devices.Device) -> float:
-    """Seconds that the forward pass needs at least."""
-    windows = Windows.of(spec.x, spec.window, spec.stride, spec.padding)
-    channels = spec.outputs or spec.x[-1]
-    places = spec.x[0] * math.prod(windows.outputs)
-    fan = math.prod(spec.window) * spec.x[-1] // spec.groups
-    flops = 0 if operator == "max_pool" else 2 * places * channels * fan
-    moved = (math.prod(spec.x) + places * channels) * jnp.dtype(dtype).itemsize
-    return device.floor(flops, moved, jnp.dtype(dtype).name)
-
-
-def torch_candidate(operator: str, spec: specs.Spec, gradients: bool) -> Callable[[int], Any]:
-    """The same call in PyTorch, channels last, on as many threads as it takes by itself.
-
-    Raises SystemExit where PyTorch is not installed or the padding is not symmetric.
-    """
-    try:
-        import torch  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise SystemExit("--against torch needs PyTorch: pip install torch") from None
-    axes = len(spec.window)
-    windows = Windows.of(spec.x, spec.window, spec.stride, spec.padding)
-    if any(low != high for low, high in windows.padding):
-        raise SystemExit(f"{spec.name} pads unevenly, which PyTorch does not: leave it out")
-    padding = [low for low, _ in windows.padding]
-    layout = torch.channels_last if axes == 2 else torch.channels_last_3d
-    order = (0, axes + 1, *range(1, axes + 1))
-    x = torch.randn(spec.x).permute(order).contiguous(memory_format=layout)
-    arrays = [x]
-    library = torch.nn.functional
-    if operator == "max_pool":
-        pool = library.max_pool2d if axes == 2 else library.max_pool3d
-
-        def forward() -> Any:
-            return pool(x, spec.window, spec.stride, padding)
-    else:
-        w = torch.randn(spec.outputs, spec.x[-1] // spec.groups, *spec.window)
-        arrays.append(w.contiguous(memory_format=layout))
-        conv = library.conv2d if axes == 2 else library.conv3d
-
-        def forward() -> Any:
-            return conv(*arrays, None, spec.stride, padding, 1, spec.groups)
-
-    def run(number: int) -> tuple[()]:
-        if not gradients:
-            with torch.no_grad():
-                forward()
-            return ()
-        y = forward()
-        torch.autograd.grad(y, arrays, dy)
-        return ()
-
-    for array in arrays:
-        array.requires_grad_(gradients)
-    dy = torch.randn_like(forward())
-    return run
+def _slopes(function: Callable[..., Any], arrays: Sequence[jax.Array]) -> Any:
+    """Random numbers in the shape of the function's results."""
+    return jax.tree.map(
+        lambda y: jax.random.normal(jax.random.key(99), y.shape, y.dtype),
+        jax.eval_shape(function, *arrays),
+    )
 
 
 def bench(
@@ -223,36 +169,52 @@ def bench(
     """All candidates on one shape, forward and with gradients."""
     size = math.prod(spec.x) * jnp.dtype(dtype).itemsize
     sets = min(8, max(1, math.ceil(_ROTATE / size)))
-    data = [inputs(operator, spec, dtype, seed) for seed in range(sets)]
+    data = [calls.random_arrays(operator, spec, dtype, seed) for seed in range(sets)]
     results = []
     for passes in ("forward", "gradients"):
         candidates: dict[str, Callable[[int], Any]] = {}
+        kinds: dict[str, str] = {}
         for name, function in functions(operator, spec, dtype).items():
-            arrays = data
+            kind, arrays = "xla" if name == "xla" else "chosen", data
             if passes == "gradients":
-                y = jax.eval_shape(function, *data[0])
-                dy = jax.random.normal(jax.random.key(99), y.shape, dtype)
+                dy = _slopes(function, data[0])
                 arrays = [(dy, *a) for a in data]
-                function = with_gradients(function)
+                function = calls.with_gradients(function)
             if name == "chosen":
                 ran = dispatch.implementations(function, *arrays[0])
                 name = "+".join(sorted({chosen for _, chosen in ran}))
+                name = "xla, chosen" if name == "xla" else name
             compiled = jax.jit(function)
             candidates[name] = lambda n, run=compiled, arrays=arrays: run(*arrays[n])
+            kinds[name] = kind
+        gradients = passes == "gradients"
         if against == "torch":
-            candidates["torch"] = torch_candidate(operator, spec, passes == "gradients")
-        least = floor(operator, spec, dtype, device)
-        if passes == "gradients":  # each of dx and dw costs what the forward pass costs
-            least *= 2 if operator == "max_pool" else 3
+            theirs = torch_baseline.candidates(operator, spec, gradients, sets)
+            candidates |= theirs
+            kinds |= dict.fromkeys(theirs, "torch")
+        operations, moved = calls.work(operator, spec, dtype, gradients)
+        least = device.floor(operations, moved, jnp.dtype(dtype).name)
         for name, seconds in measure(candidates, rounds, sets, limit).items():
-            results.append(Result(operator, spec.name, passes, name, seconds, least))
+            results.append(
+                Result(
+                    operator,
+                    spec.name,
+                    passes,
+                    name,
+                    kinds[name],
+                    seconds,
+                    operations,
+                    moved,
+                    least,
+                )
+            )
     return results
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser("python -m kernels.bench", description="Times the operators.")
-    known = {spec.name: (op, spec) for op, group in specs.ALL.items() for spec in group}
+    known = calls.known()
     parser.add_argument("names", nargs="*", help=f"shapes (default: all): {', '.join(known)}")
     parser.add_argument("--batch", type=int, help="in place of the shapes' own batch sizes")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
@@ -266,6 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="instead: a train step of N small CNNs under vmap against one by one",
     )
     parser.add_argument("--json", type=pathlib.Path, help="where to write the results")
+    parser.add_argument("--plot", type=pathlib.Path, help="where to draw the roofline plot (SVG)")
     options = parser.parse_args(arguments)
     wrong = [name for name in options.names if name not in known]
     if wrong:
@@ -300,9 +263,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "jax": jax.__version__,
             "device": dataclasses.asdict(device),
             "dtype": options.dtype,
-            "results": [dataclasses.asdict(result) for result in results],
+            "results": [result.record() for result in results],
         }
         options.json.write_text(json.dumps(record, indent=1))
+    if options.plot:
+        title = f"{device.name}, {options.dtype}, jax {jax.__version__}"
+        points = [result.point() for result in results]
+        rates = device.flops[options.dtype], device.bytes_per_second
+        options.plot.write_text(roofline.picture(title, *rates, points))
 
 
 if __name__ == "__main__":

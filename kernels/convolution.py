@@ -96,19 +96,22 @@ def _definition(x: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
     return parts.plain(x, w, problem.windows, problem.groups)
 
 
+def _sampled(x: jax.Array, windows: Windows) -> tuple[jax.Array, Windows]:
+    """x and the windows over it, where an axis along which the window is 1 is only sampled."""
+    step = [s if quiet else 1 for s, quiet in zip(windows.stride, windows.still, strict=True)]
+    if max(step) == 1:
+        return x, windows
+    x = lax.slice(x, (0,) * x.ndim, x.shape, (1, *step, 1))
+    stride = tuple(1 if q else s for s, q in zip(windows.stride, windows.still, strict=True))
+    return x, dataclasses.replace(windows, sizes=x.shape[1:-1], stride=stride)
+
+
 def _rewritten(x: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
     """The same convolution with as few spatial axes as possible."""
     windows, groups = problem.windows, problem.groups
     n, *_, c = x.shape
-    # An axis along which the window is 1 is only sampled.
-    still = [
-        k == 1 and pad == (0, 0) for k, pad in zip(windows.window, windows.padding, strict=True)
-    ]
-    step = [s if quiet else 1 for s, quiet in zip(windows.stride, still, strict=True)]
-    if max(step) > 1:
-        x = lax.slice(x, (0,) * x.ndim, x.shape, (1, *step, 1))
-        stride = tuple(1 if q else s for s, q in zip(windows.stride, still, strict=True))
-        windows = dataclasses.replace(windows, sizes=x.shape[1:-1], stride=stride)
+    x, windows = _sampled(x, windows)
+    still = windows.still
     outputs = (n, *windows.outputs, w.shape[-1])
     if all(still) and groups == 1:
         return jnp.dot(x, w.reshape(w.shape[-2:])).reshape(outputs)
@@ -189,13 +192,32 @@ def _rewritten_dw(x: jax.Array, dy: jax.Array, *, problem: _Problem) -> jax.Arra
     return jax.linear_transpose(lambda w: _rewritten(x, w, problem=problem), w)(dy)[0]
 
 
+def _product_dw(x: jax.Array, dy: jax.Array, *, problem: _Problem) -> jax.Array:
+    """The same where the convolution is a matrix product, for a CPU.
+
+    XLA's derivative of the product is a transposed one, for which it brings dy into another order,
+    together with all that produced dy.
+    """
+    x, dy = materialized(_sampled(x, problem.windows)[0]), materialized(dy)
+    x, dy = (a.reshape(-1, a.shape[-1]) for a in (x, dy))
+    return lax.dot_general(x, dy, (((0,), (0,)), ((), ()))).reshape(problem.w_shape)
+
+
 def _rewritten_dw_apart(x: jax.Array, dy: jax.Array, *, problem: _Problem) -> jax.Array:
     """The same for a CPU, where XLA transposes x for this product.
 
     Left alone, XLA computes what produced x once more inside the transpose, element by element in
     an order in which it is many times slower.
     """
+    if all(problem.windows.still) and problem.groups == 1:
+        return _product_dw(x, dy, problem=problem)
     return _rewritten_dw(materialized(x), dy, problem=problem)
+
+
+def _shifted(x: jax.Array, w: jax.Array, *, problem: _Problem) -> jax.Array:
+    """The sum of shifted products, written once: batch statistics, squeeze-excite and a product
+    would each compute it anew, in the order of their own shapes."""
+    return materialized(shifted.forward(x, w[..., 0, :], problem.windows))
 
 
 def _not_taken_apart(*arrays: jax.Array, problem: _Problem) -> str | None:
@@ -394,7 +416,7 @@ _TPU = functools.partial(dispatch.Implementation, "pallas_tpu", platforms=(), re
 _FORWARD = (
     dispatch.Implementation("pallas_gpu", _on_gpu, platforms=(), refuses=_not_on_gpu),
     _TPU(_forward_tpu),
-    _SHIFT(lambda x, w, *, problem: shifted.forward(x, w[..., 0, :], problem.windows)),
+    _SHIFT(_shifted),
     _PARTS(lambda x, w, *, problem: parts.forward(x, w, problem.windows, problem.groups)),
     dispatch.Implementation("xla_rewrite", _rewritten),
     _XLA,

@@ -13,6 +13,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from kernels.affine import channel_affine
 from kernels.convolution import conv
 from kernels.moments import spatial_sum
 from kernels.windows import Padding
@@ -59,11 +60,11 @@ def depthwise_conv3d(
         groups=x.shape[-1],
         implementation=implementation,
     )
-    if scale is not None or bias is not None:
-        wide = y.astype(jnp.promote_types(y.dtype, jnp.float32))
-        wide = wide if scale is None else wide * scale
-        wide = wide if bias is None else wide + bias
-        y = wide.astype(x.dtype)
+    plain = "xla" if implementation == "xla" else None
+    if scale is None and bias is not None:
+        scale = jnp.ones_like(bias)
+    if scale is not None:
+        y = channel_affine(y, scale, bias, implementation=plain)
     if activation is not None:
         y = _ACTIVATIONS[activation](y)
-    return y, spatial_sum(y, implementation="xla" if implementation == "xla" else None)
+    return y, spatial_sum(y, implementation=plain)

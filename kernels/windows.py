@@ -88,6 +88,13 @@ class Windows:
     def padded(self) -> bool:
         return any(low or high for low, high in self.padding)
 
+    @property
+    def still(self) -> tuple[bool, ...]:
+        """For each axis whether its windows are single elements of the input."""
+        return tuple(
+            k == 1 and pair == (0, 0) for k, pair in zip(self.window, self.padding, strict=True)
+        )
+
     def taps(self) -> Iterator[tuple[int, ...]]:
         """The offsets of the window's elements in padded coordinates, in row-major order."""
         steps = (range(0, k * d, d) for k, d in zip(self.window, self.dilation, strict=True))

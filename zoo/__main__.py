@@ -1,24 +1,30 @@
-"""Models and weights on the command line: python -m zoo list | info | import | export | bench."""
+"""On the command line: python -m zoo list | info | import | export | bench and the tasks."""
 
 import argparse
 import sys
 
-from zoo.commands import bench, files, show
+from zoo.commands import bench, classify, files, recognize, show
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns the exit code, 2 for a wrong name, file or setting."""
-    parser = argparse.ArgumentParser(prog="python -m zoo", description="Video models and weights.")
+    """Runs one command; returns the exit code.
+
+    2 for a wrong name, file or setting, 3 where some of many videos failed, 130 after Ctrl-C.
+    """
+    description = "Video models, their weights, and what they do with videos."
+    parser = argparse.ArgumentParser(prog="python -m zoo", description=description)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (show, files, bench):
+    for module in (show, files, bench, classify, recognize):
         module.add_commands(commands)
     chosen = parser.parse_args(arguments)
     try:
-        chosen.run(chosen)
+        return chosen.run(chosen) or 0
     except ValueError as error:
         print(f"python -m zoo: {error}", file=sys.stderr)
         return 2
-    return 0
+    except KeyboardInterrupt:
+        print("python -m zoo: interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ class BatchNorm(nn.Module):
                 running_mean.value = keep * running_mean.value + (1 - keep) * mean
                 running_var.value = keep * running_var.value + (1 - keep) * var
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
-        return (x.astype(jnp.float32) * factor + (bias - mean * factor)).astype(self.dtype)
+        return kernels.channel_affine(x, factor, bias - mean * factor, dtype=self.dtype)
 
 
 def _batch_moments(x: Array, over: Statistics) -> tuple[Array, Array]:

@@ -66,6 +66,41 @@ def _x3d() -> Family:
     return Family(x3d.PRESETS, x3d.X3D, table)
 
 
+def _mvit() -> Family:
+    from zoo.models import mvit
+    from zoo.weights.maps.mvit import table
+
+    return Family(mvit.PRESETS, mvit.MViT, table)
+
+
+def _swin3d() -> Family:
+    from zoo.models import swin3d
+    from zoo.weights.maps.swin3d import table
+
+    return Family(swin3d.PRESETS, swin3d.Swin3D, table)
+
+
+def _videomae() -> Family:
+    from zoo.models import videomae
+    from zoo.weights.maps.videomae import table
+
+    return Family(videomae.PRESETS, videomae.VideoMAE, table)
+
+
+def _vivit() -> Family:
+    from zoo.models import vivit
+    from zoo.weights.maps.vivit import table
+
+    return Family(vivit.PRESETS, vivit.ViViT, table)
+
+
+def _timesformer() -> Family:
+    from zoo.models import timesformer
+    from zoo.weights.maps.timesformer import table
+
+    return Family(timesformer.PRESETS, timesformer.TimeSformer, table)
+
+
 def _movinet() -> Family:
     from zoo.models import movinet
     from zoo.weights.maps.movinet import table
@@ -108,6 +143,14 @@ MODELS: Mapping[str, Callable[[], Family]] = {
     "x3d_s": _x3d,
     "x3d_m": _x3d,
     "x3d_l": _x3d,
+    "mvit_v1_b": _mvit,
+    "mvit_v2_s": _mvit,
+    "swin3d_t": _swin3d,
+    "swin3d_s": _swin3d,
+    "swin3d_b": _swin3d,
+    "videomae_b": _videomae,
+    "vivit_b": _vivit,
+    "timesformer_b": _timesformer,
     "movinet_a0_base": _movinet,
     "movinet_a1_base": _movinet,
     "movinet_a2_base": _movinet,
@@ -212,6 +255,15 @@ def weights_of(model: str) -> list[str]:
 def weights_model(name: str) -> str:
     """The name of the model that trained weights are of."""
     return (WEIGHTS[name] if name in WEIGHTS else PUBLISHED[name]).model
+
+
+def weights_spec(name: str) -> WeightsSpec:
+    """The record of trained weights, without loading them.
+
+    Raises ValueError for an unknown name (the message names the nearest).
+    """
+    require_name("weights", name, list_weights())
+    return WEIGHTS[name] if name in WEIGHTS else PUBLISHED[name].spec()
 
 
 def create_model(

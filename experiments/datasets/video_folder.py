@@ -33,15 +33,7 @@ from experiments.datasets.plan import Contents, Item, Plan, Rejected
 from experiments.datasets.records import DataError, Record
 from experiments.datasets.shrinking import Shrinking, shrink
 from experiments.datasets.splits import SPLIT_NAMES, SPLITS, Splitting, divide, recording
-
-# fmt: off
-EXTENSIONS = frozenset((
-    "264", "265", "3g2", "3gp", "amv", "apng", "asf", "avi", "divx", "dv", "f4v", "flv", "gif",
-    "h264", "h265", "hevc", "ivf", "m1v", "m2ts", "m2v", "m4v", "mjpeg", "mjpg", "mkv", "mov",
-    "mp4", "mpeg", "mpg", "mts", "mxf", "nut", "ogg", "ogm", "ogv", "qt", "rm", "rmvb", "ts",
-    "vob", "webm", "wmv", "wtv", "y4m",
-))
-# fmt: on
+from zoo.video.files import EXTENSIONS
 
 
 @dataclass(frozen=True)

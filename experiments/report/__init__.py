@@ -24,6 +24,11 @@ examples/index.json
 examples/*.mp4
     The clips, H.264; they go into the report as they are.
 
+search.json
+    In the folder of a search, which has no metrics.jsonl and no examples: `runs`, each with seed,
+    fold and its curve, the values of each epoch as in metrics.jsonl. metrics.json then holds
+    `trials`, the ranking of `experiments.standings`.
+
 The folder also holds `checkpoints/`, `events.out.tfevents.*` (for TensorBoard) and
 `model.safetensors`, which the report does not read.
 """
@@ -33,6 +38,7 @@ import pathlib
 
 from experiments.report.page import render
 from experiments.report.run_folder import read
+from experiments.report.search import render as render_search
 
 __all__ = ["write"]
 
@@ -51,7 +57,10 @@ def write(run_dir: pathlib.Path) -> pathlib.Path:
     path = run_dir / "report.html"
     temporary = run_dir / f".report-{os.getpid()}.html"
     try:
-        temporary.write_text(render(read(run_dir)), "utf-8")
+        run = read(run_dir)
+        search = (run_dir / "search.json").exists()
+        page = render_search(run, run_dir) if search else render(run)
+        temporary.write_text(page, "utf-8")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

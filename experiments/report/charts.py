@@ -68,14 +68,14 @@ def line_chart(
     points = [point for one in series for point in finite(one)]
     last = max(x for x, _ in points)
     x_axis = Axis(0.0, last if last > 0 else 1.0, LEFT, WIDTH - RIGHT)
-    y_axis, ticks = _y_axis([0.0, 1.0] if as_percent else [y for _, y in points])
+    y_axis, ticks = y_axis_of([0.0, 1.0] if as_percent else [y for _, y in points])
 
     parts = []
     for tick in ticks:
         label = f"{100 * tick:.0f}%" if as_percent else f"{tick:g}"
         parts.append(f'<path class="grid" d="M{LEFT} {y_axis(tick):.1f}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text class="end" x="{LEFT - 7}" y="{y_axis(tick) + 4:.1f}">{label}</text>')
-    for tick in _whole_ticks(x_axis.high):
+    for tick in whole_ticks(x_axis.high):
         x = x_axis(tick)
         parts.append(f'<text class="middle" x="{x:.1f}" y="{HEIGHT - 22}">{tick}</text>')
     parts.append(
@@ -222,7 +222,7 @@ def _path(points: Sequence[tuple[float, float] | None]) -> tuple[str, set[int]]:
     return "".join(steps), lonely
 
 
-def _y_axis(values: Sequence[float]) -> tuple[Axis, list[float]]:
+def y_axis_of(values: Sequence[float]) -> tuple[Axis, list[float]]:
     """A vertical axis that holds the values, and its ticks; from 0 where none is negative.
 
     It is logarithmic where the highest value would press all the others flat, as the first loss
@@ -242,7 +242,7 @@ def _y_axis(values: Sequence[float]) -> tuple[Axis, list[float]]:
     return Axis(ticks[0], ticks[-1], bottom, top), ticks
 
 
-def _whole_ticks(high: float) -> list[int]:
+def whole_ticks(high: float) -> list[int]:
     """Integers from 0 to at most `high`, about five."""
     step = max(1, round(_round_step(high / 5)))
     return list(range(0, math.floor(high + 1e-9) + 1, step))

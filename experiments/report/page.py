@@ -1,14 +1,13 @@
 """The page: a headline, then one section per question that a person has about a run."""
 
 import base64
-import hashlib
 from collections.abc import Iterable
 
 from experiments.readable import duration, number
 from experiments.report import results, timing, training
+from experiments.report.document import document
 from experiments.report.markup import count, name, plural, share, text
 from experiments.report.run_folder import Example, Run
-from experiments.report.style import SCRIPT, STYLE
 
 
 def render(run: Run) -> str:
@@ -20,50 +19,19 @@ def render(run: Run) -> str:
         ("Each class", results.per_class(run)),
         ("Can its confidence be trusted?", results.calibration(run)),
         ("Where the time went", timing.stages(run)),
-        ("Configuration", _configuration(run)),
+        ("Configuration", configuration(run)),
     ]
-    body = "".join(
-        f"<section><h2>{title}</h2>{content}</section>" for title, content in sections if content
+    return document(
+        run,
+        title=training.headline(run),
+        what=what(run),
+        lead=training.lead(run),
+        figures=_figures(run),
+        sections=sections,
     )
-    notes = "".join(f"<li>{text(note)}</li>" for note in run.notes)
-    # The policy lets nothing in from outside and no script run but the one below, whatever a file
-    # name might smuggle into the page.
-    script_hash = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-    policy = (
-        "default-src 'none'; style-src 'unsafe-inline'; media-src data:; img-src data:; "
-        f"script-src 'sha256-{script_hash}'; base-uri 'none'; form-action 'none'"
-    )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{text(run.name)}: {text(training.headline(run))}</title>
-<link rel="icon" href="data:,">
-<style>{STYLE}</style>
-</head>
-<body>
-<main>
-<header>
-<p class="what">{_what(run)}</p>
-<h1>{text(training.headline(run))}</h1>
-<p class="lead">{training.lead(run)}</p>
-{f'<ul class="notes">{notes}</ul>' if notes else ""}
-{_figures(run)}
-</header>
-{body}
-</main>
-<footer>Run folder {name(run.name)}. The page holds everything it shows; it can be sent as one
-file.</footer>
-<script>{SCRIPT}</script>
-</body>
-</html>
-"""
 
 
-def _what(run: Run) -> str:
+def what(run: Run) -> str:
     """Model and data, above the headline."""
     data, task = run.setting("data.dataset"), run.setting("data.task")
     what = [run.setting("model.name"), f"{data}, {task}" if data == "moving_shapes" else data]
@@ -155,7 +123,7 @@ def _same(yes: bool) -> str:
     return ' class="truth"' if yes else ""
 
 
-def _configuration(run: Run) -> str:
+def configuration(run: Run) -> str:
     """Every value, in groups, under the names that the command line takes."""
     if not run.config:
         return ""

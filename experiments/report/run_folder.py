@@ -116,8 +116,8 @@ def as_number(value: Any) -> float | None:
 def read(run_dir: pathlib.Path) -> Run:
     """Reads the files that `experiments.report` lists."""
     notes: list[str] = []
-    config = _json(run_dir / "config.json", dict, notes)
-    metrics = _json(run_dir / "metrics.json", dict, notes)
+    config = read_json(run_dir / "config.json", dict, notes)
+    metrics = read_json(run_dir / "metrics.json", dict, notes)
     return Run(
         name=run_dir.absolute().name,
         config=config,
@@ -128,7 +128,7 @@ def read(run_dir: pathlib.Path) -> Run:
     )
 
 
-def _json(path: pathlib.Path, kind: type, notes: list[str]) -> Any:
+def read_json(path: pathlib.Path, kind: type, notes: list[str]) -> Any:
     """The value in a JSON file; an empty `kind` where the file is missing or of no use."""
     try:
         value = json.loads(path.read_text("utf-8"))
@@ -194,7 +194,7 @@ def _examples(folder: pathlib.Path, notes: list[str]) -> list[Example]:
     """The clips of examples/index.json."""
     examples: list[Example] = []
     budget = REPORT_BYTES
-    for entry in _json(folder / "index.json", list, notes):
+    for entry in read_json(folder / "index.json", list, notes):
         if not isinstance(entry, dict):
             notes.append("examples/index.json has an entry that is not an object.")
             continue

@@ -63,6 +63,10 @@ svg .end{text-anchor:end}svg .middle{text-anchor:middle}
 .curve.train{stroke:var(--orange);stroke-dasharray:7 4}
 .curve.val{stroke:var(--blue)}
 .curve.ema{stroke:var(--teal);stroke-dasharray:2 4}
+.curve.many{stroke:var(--muted);stroke-width:1.2;stroke-opacity:.5}
+.coordinates{min-width:34rem}
+.coordinates .many{stroke:var(--ink)}
+.point.many{fill:var(--muted)}
 .curve.other{stroke:var(--purple);stroke-dasharray:9 3 2 3}
 .point{stroke:var(--page);stroke-width:1}
 .point.train{fill:var(--orange)}.point.val{fill:var(--blue)}

@@ -25,9 +25,9 @@ CONFIG = Config(
 
 def setup(config: Config):
     model = zoo.create_model("cnn_small", num_classes=CLASSES, hidden=16)
-    optimizer = train.make_optimizer(config.optim, train.learning_rate(config.optim, 10, 2))
-    state = train.init_state(model, optimizer, config, jax.random.key(0))
-    step = jax.jit(lambda s, b: train.train_step(model, optimizer, config, CLASSES, s, b))
+    given = train.numbers(dataclasses.replace(config, epochs=2), steps_per_epoch=10)
+    state = train.init_state(model, config, given)
+    step = jax.jit(lambda s, b: train.train_step(model, config, CLASSES, given, s, b))
     return model, state, step
 
 
@@ -101,7 +101,7 @@ def test_accumulated_batches_update_like_one_large_batch() -> None:
 
 def test_weight_decay_leaves_biases_alone() -> None:
     optim = Optim(optimizer="adamw", weight_decay=0.5, learning_rate=0.1)
-    optimizer = train.make_optimizer(optim, optax.constant_schedule(0.1))
+    optimizer = train.make_optimizer(optim, train.numbers(Config(optim=optim), 10))
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
     zero = jax.tree.map(jnp.zeros_like, params)
     updates, _ = optimizer.update(zero, optimizer.init(params), params)
@@ -110,8 +110,8 @@ def test_weight_decay_leaves_biases_alone() -> None:
 
 
 def test_clipping_bounds_the_update() -> None:
-    optim = Optim(optimizer="sgd", clip_norm=1.0)
-    optimizer = train.make_optimizer(optim, optax.constant_schedule(1.0))
+    optim = Optim(optimizer="sgd", clip_norm=1.0, learning_rate=1.0)
+    optimizer = train.make_optimizer(optim, train.numbers(Config(optim=optim), 10))
     params = {"w": jnp.zeros((3, 3))}
     gradient = {"w": jnp.full((3, 3), 100.0)}
     updates, _ = optimizer.update(gradient, optimizer.init(params), params)
@@ -121,12 +121,13 @@ def test_clipping_bounds_the_update() -> None:
 
 def test_the_schedule_warms_up_and_ends_at_zero() -> None:
     optim = Optim(learning_rate=1.0, schedule="cosine", warmup_epochs=1.0)
-    schedule = train.learning_rate(optim, steps_per_epoch=10, epochs=5)
+    schedule = train.learning_rate(optim, train.numbers(Config(optim=optim, epochs=5), 10))
     rates = [float(schedule(i)) for i in range(51)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0)
     assert max(rates) == pytest.approx(1.0) and rates[50] == pytest.approx(0, abs=1e-6)
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
-    constant = train.learning_rate(Optim(learning_rate=0.5), 10, 5)
+    optim = Optim(learning_rate=0.5)
+    constant = train.learning_rate(optim, train.numbers(Config(optim=optim, epochs=5), 10))
     assert float(constant(0)) == float(constant(49)) == 0.5
 
 

@@ -1,20 +1,23 @@
 """The benchmark: what it reports, and what it refuses."""
 
+import dataclasses
 import json
+import xml.etree.ElementTree
 
 import jax
 import pytest
 
-from kernels import bench, devices, members, specs
+from kernels import bench, calls, devices, members, roofline, specs, torch_baseline
 
 
-def test_a_table_and_a_record(tmp_path, capsys, monkeypatch):
+def test_a_table_a_record_and_a_picture(tmp_path, capsys, monkeypatch):
     record = devices.Device("a test", 1e9, {"float32": 1e9}, measured=False)
     monkeypatch.setattr(bench, "this_device", lambda dtype: record)
     small = specs.Spec("small", (1, 8, 8, 4), (2, 2), (2, 2))
     monkeypatch.setattr(specs, "ALL", {"max_pool": (small,)})
-    file = tmp_path / "bench.json"
-    bench.main(["small", "--rounds", "3", "--seconds", "1", "--json", str(file)])
+    file, plot = tmp_path / "bench.json", tmp_path / "bench.svg"
+    options = ["small", "--rounds", "3", "--seconds", "1", "--json", str(file), "--plot", str(plot)]
+    bench.main(options)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in lines] == [
         ["small", passes, name]
@@ -23,6 +26,55 @@ def test_a_table_and_a_record(tmp_path, capsys, monkeypatch):
     ]
     results = json.loads(file.read_text())["results"]
     assert all(0 < result["seconds"][0] <= result["seconds"][-1] for result in results)
+    for result in results:
+        assert result["share"] == result["floor"] / result["median"]
+        assert result["floor"] == max(result["operations"], result["moved"]) / 1e9
+    root = xml.etree.ElementTree.fromstring(plot.read_text())
+    titles = [element.text for element in root.iter() if element.tag.endswith("}title")]
+    assert [title.partition(":")[0] for title in titles] == [
+        f"{result['shape']}, {result['passes']}, {result['candidate']}" for result in results
+    ]
+
+
+def test_a_mark_at_the_roof_lies_on_the_roof():
+    at_ridge = roofline.Point("a<b", "xla", False, 1e9, 1e8, 1e9 / 2e10)
+    text = roofline.picture("a test", 2e10, 2e9, [at_ridge])
+    elements = list(xml.etree.ElementTree.fromstring(text).iter())
+    roof = next(e.get("d") for e in elements if e.get("class") == "roof")
+    (marked,) = (e for e in elements if e.tag.endswith("}g") and e[0].tag.endswith("}title"))
+    place = marked.get("transform").removeprefix("translate(").removesuffix(")")
+    assert f"L{place}H" in roof  # where the slope meets the level part
+    assert marked[0].text == "a<b: 50.000 ms, 100% of the roofline"
+
+
+@pytest.mark.parametrize("name", calls.known())
+def test_every_shape_is_a_call(name):
+    operator, spec = calls.known()[name]
+    spec = spec.batch(1)
+    arrays = calls.arrays_of(operator, spec, "float32")
+    for implementation in ("xla", None):
+        function = calls.function_of(operator, spec, implementation)
+        result = jax.eval_shape(function, *arrays)
+        slopes = jax.eval_shape(calls.with_gradients(function), result, *arrays)[1]
+        assert [slope.shape for slope in slopes] == [array.shape for array in arrays]
+    forward, both = (calls.work(operator, spec, "float32", g) for g in (False, True))
+    assert forward[0] < both[0] <= 3 * forward[0] and forward[1] < both[1] <= 3 * forward[1]
+
+
+def test_names_are_unique():
+    shapes = [spec.name for group in specs.ALL.values() for spec in group]
+    assert len(shapes) == len(set(shapes))
+
+
+def test_pytorch_has_every_operator():
+    pytest.importorskip("torch")
+    for operator, group in specs.ALL.items():
+        for spec in (group[-1].batch(1), group[0].batch(1)):
+            small = dataclasses.replace(spec, x=(1, *(9,) * (len(spec.x) - 2), spec.x[-1]))
+            for gradients in (False, True):
+                found = torch_baseline.candidates(operator, small, gradients, 1)
+                assert list(found) == ["torch", "torch channels_last"]
+                assert all(run(0) == () for run in found.values())
 
 
 def test_on_a_gpu_what_waits_for_a_measurement_is_a_candidate():
@@ -32,7 +84,7 @@ def test_on_a_gpu_what_waits_for_a_measurement_is_a_candidate():
     )
 
     def names(spec, platform):
-        return set(bench.functions("depthwise_conv3d", spec, "bfloat16", platform))
+        return set(bench.functions("conv", spec, "bfloat16", platform))
 
     assert names(stage, "gpu") == {"xla", "chosen", "xla_shift", "pallas_gpu"}
     assert names(down, "gpu") == {"xla", "chosen", "xla_shift"}  # the kernel has no stride
@@ -41,12 +93,17 @@ def test_on_a_gpu_what_waits_for_a_measurement_is_a_candidate():
 
 
 def test_the_floor_is_the_slower_of_memory_and_arithmetic():
+    def floor(operator, spec, device):
+        return device.floor(*calls.work(operator, spec, "float32", False), "float32")
+
     slow = devices.Device("slow", 10.0, {"float32": 1e9}, measured=False)
     pool = specs.Spec("pool", (1, 4, 4, 1), (2, 2), (2, 2))
-    assert bench.floor("max_pool", pool, "float32", slow) == (16 + 4) * 4 / 10
+    assert floor("max_pool", pool, slow) == (16 + 4) * 4 / 10
     weak = devices.Device("weak", 1e9, {"float32": 10.0}, measured=False)
     conv = specs.Spec("conv", (1, 4, 4, 2), (3, 3), (1, 1), "VALID", 3)
-    assert bench.floor("conv", conv, "float32", weak) == 2 * 4 * 3 * 18 / 10
+    assert floor("conv", conv, weak) == 2 * 4 * 3 * 18 / 10
+    grouped = dataclasses.replace(conv, x=(1, 4, 4, 6), outputs=6, groups=6)
+    assert floor("conv", grouped, weak) == 2 * 4 * 6 * 9 / 10
 
 
 def test_an_unknown_shape_is_named(capsys):

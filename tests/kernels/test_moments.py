@@ -30,6 +30,30 @@ def test_spatial_sum(shape, name):
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["xla_rows", "xla"])
+def test_product_sums(shape, name):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, *shape)).astype(np.float32)
+    axes = tuple(range(1, len(shape) - 1))
+    wide = a.astype(np.float64)
+    ours = kernels.product_sums(jnp.asarray(a), jnp.asarray(b), implementation=name)
+    for found, expected in zip(ours, (wide, wide * b), strict=True):
+        np.testing.assert_allclose(found, expected.sum(axes), rtol=1e-5, atol=1e-4)
+
+
+def test_gradients_of_product_sums():
+    a, b = jax.random.normal(jax.random.key(0), (2, 2, 3, 4, 5))
+
+    def loss(sums):
+        return lambda a, b: sum(jnp.sin(part).sum() for part in sums(a, b))
+
+    ours = jax.grad(loss(kernels.product_sums), (0, 1))(a, b)
+    plain = jax.grad(loss(lambda a, b: (a.sum((1, 2)), (a * b).sum((1, 2)))), (0, 1))(a, b)
+    for mine, other in zip(ours, plain, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-4)
+
+
 def test_gradients_are_those_of_the_definition():
     x = jax.random.normal(jax.random.key(0), (2, 3, 4, 5, 6))
 

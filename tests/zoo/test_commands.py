@@ -25,7 +25,8 @@ def test_info_shows_the_architecture(capsys):
 def test_info_shows_what_weights_may_not_be_used_for(capsys):
     from zoo.commands import show
 
-    assert show.licence("videomae_b.k400").endswith(": CC-BY-NC-4.0, not for commercial use")
+    line = show.licence("videomae_b.k400")
+    assert line.startswith("videomae_b.k400: CC-BY-NC-4.0, not for commercial use, top-1 80.9")
 
 
 def test_bench_measures(capsys):

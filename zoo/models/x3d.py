@@ -77,7 +77,7 @@ class SqueezeExcite(nn.Module):
         means = kernels.spatial_sum(x) / math.prod(x.shape[1:4])
         gate = nn.relu(dense(self.channels, name="reduce")(means))
         gate = nn.sigmoid(dense(x.shape[-1], name="expand")(gate))
-        return x * gate[:, None, None, None]
+        return kernels.channel_affine(x, gate)
 
 
 class Block(nn.Module):

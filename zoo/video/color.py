@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Num
 
-from zoo.video.policy import Augmentation
+from zoo.video.policy import Augmentation, is_plain
 
 Clip = Float[Array, "t h w c"]
 Scalar = float | Num[Array, ""]
@@ -110,17 +110,19 @@ def _hsv_to_rgb(hue: Array, saturation: Array, value: Array) -> Float[Array, "*b
 def jitter(draws: Float[Array, "4"], clip: Clip, policy: Augmentation) -> Clip:
     """Random brightness, contrast, saturation and hue of the policy, one draw in [0, 1) for each.
 
-    The ranges of torchvision ColorJitter; always in this order, where torchvision shuffles it.
+    The ranges of torchvision ColorJitter, times `policy.strength`; always in this order, where
+    torchvision shuffles it.
     """
     changes = (
         (adjust_brightness, policy.brightness),
         (adjust_contrast, policy.contrast),
         (adjust_saturation, policy.saturation),
     )
-    for draw, (adjust, strength) in zip(draws[:3], changes, strict=True):
-        if strength:
-            lowest = max(0.0, 1 - strength)
-            clip = adjust(clip, lowest + draw * (1 + strength - lowest))
+    for draw, (adjust, most) in zip(draws[:3], changes, strict=True):
+        if most:
+            change = policy.strength * most
+            lowest = max(0.0, 1 - change) if is_plain(change) else jnp.maximum(0, 1 - change)
+            clip = adjust(clip, lowest + draw * (1 + change - lowest))
     if policy.hue:
-        clip = adjust_hue(clip, (2 * draws[3] - 1) * policy.hue)
+        clip = adjust_hue(clip, (2 * draws[3] - 1) * (policy.strength * policy.hue))
     return clip

@@ -45,6 +45,7 @@ _LOG_BYTES = 2**22
 _PIPE_BYTES = 2**20
 _READ_BYTES = 2**20
 _PAUSE = 0.0015
+_POLL = 0.2
 
 
 @functools.cache
@@ -79,6 +80,10 @@ class OutputTooLarge(Exception):
     """A sink received more than its limit."""
 
 
+class Stopped(Exception):
+    """The caller of a run wanted it to end early."""
+
+
 class End:
     """One end of a pipe, or an open file, that is closed exactly once.
 
@@ -96,18 +101,25 @@ class End:
 
 
 class Sink:
-    """What ffmpeg writes to one of its output pipes, at most `limit` bytes."""
+    """What ffmpeg writes to one of its output pipes, at most `limit` bytes.
 
-    def __init__(self, limit: int) -> None:
+    With `take`, every piece goes there at once and none is kept; ffmpeg waits until it returns.
+    """
+
+    def __init__(self, limit: int, take: Callable[[bytes], object] | None = None) -> None:
         self.limit = limit
         self.data = bytearray()
         self.overflowed = False
+        self.take = take
         self.ours, self.childs = _pipe()
         _enlarge(self.ours.number)
 
     def read(self) -> bool:
         """Takes what is there; False at the end of the stream."""
         piece = os.read(self.ours.number, _READ_BYTES)
+        if self.take is not None:
+            self.take(piece)
+            return bool(piece)
         self.data += piece
         self.overflowed = len(self.data) > self.limit
         return bool(piece)
@@ -164,6 +176,7 @@ class Job:
         self._inherited: list[int] = []
         self._sinks: list[Sink] = []
         self._feeds: list[Feed] = []
+        self._text = _Text(None)
         self.log = ""
         self.returncode = 0
 
@@ -203,9 +216,9 @@ class Job:
         self._inherited.append(descriptor)
         return descriptor
 
-    def sink(self, limit: int) -> Sink:
+    def sink(self, limit: int, take: Callable[[bytes], object] | None = None) -> Sink:
         """A new output pipe; give ffmpeg `pipe:{sink.childs.number}`."""
-        sink = Sink(limit)
+        sink = Sink(limit, take)
         self._sinks.append(sink)
         self._own(sink)
         return sink
@@ -236,6 +249,8 @@ class Job:
         name: str,
         timeout: float,
         shorten: Callable[[bytes], bytes | None] | None = None,
+        endless: bool = False,
+        stopped: Callable[[], bool] | None = None,
     ) -> None:
         """Runs ffmpeg to its end; afterwards the sinks hold its output and `log` its messages.
 
@@ -244,15 +259,19 @@ class Job:
           name: what errors call the video.
           timeout: seconds.
           shorten: what to keep of a line of the log; None drops it.
+          endless: `timeout` bounds the time without output, not the whole run.
+          stopped: asked several times a second whether to end early.
 
         Raises:
           VideoTimeout: `timeout` seconds passed; the process is dead.
+          Stopped: `stopped` said so; the process is dead.
           VideoError: something else killed the process.
           OutputTooLarge: a sink overflowed; the process is dead.
         """
-        deadline = time.monotonic() + timeout
         # Processor time may exceed wall time (several threads): a bound on an orphan, not on us.
         limit = ["-timelimit", str(math.ceil(timeout) * max(os.cpu_count() or 1, 2) + 1)]
+        limit = [] if endless else limit
+        clock = _Clock(timeout, endless, stopped)
         command = [executable(), "-hide_banner", "-nostdin", "-nostats", *limit, *arguments]
         environment = {k: v for k, v in os.environ.items() if k not in _UNWANTED}
         log, log_writer = _pipe()
@@ -271,8 +290,8 @@ class Job:
             log_writer.close()
             for pipe in (*self._sinks, *self._feeds):
                 pipe.childs.close()
-            self._exchange(log, name, timeout, deadline, shorten)
-            self.returncode = process.wait(max(deadline - time.monotonic(), 1.0))
+            self._exchange(log, name, clock, shorten)
+            self.returncode = process.wait(max(clock.left(), 1.0))
         except subprocess.TimeoutExpired:
             raise VideoTimeout(name, f"ffmpeg did not end within {timeout:g} s") from None
         finally:
@@ -281,7 +300,7 @@ class Job:
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         if self.returncode == -signal.SIGXCPU:
-            raise VideoTimeout(name, f"it took more than {limit[1]} s of processor time")
+            raise VideoTimeout(name, "it took more processor time than it may")
         if self.returncode < 0:
             reason = f"ffmpeg was killed by signal {-self.returncode}"
             raise VideoError(name, reason, "free some memory, and try it again")
@@ -290,12 +309,11 @@ class Job:
         self,
         log: End,
         name: str,
-        timeout: float,
-        deadline: float,
+        clock: "_Clock",
         shorten: Callable[[bytes], bytes | None] | None,
     ) -> None:
         """Moves bytes until every pipe is at its end."""
-        text = _Text(shorten)
+        text = self._text = _Text(shorten)
         with selectors.DefaultSelector() as selector:
             selector.register(log.number, selectors.EVENT_READ)
             for sink in self._sinks:
@@ -303,13 +321,18 @@ class Job:
             for feed in self._feeds:
                 selector.register(feed.ours.number, selectors.EVENT_WRITE, feed)
             while selector.get_map():
-                ready = selector.select(max(deadline - time.monotonic(), 0.0))
-                if time.monotonic() >= deadline:
-                    raise VideoTimeout(name, f"reading or writing it took more than {timeout:g} s")
-                for key, _ in ready:
+                ready = selector.select(clock.pause())
+                if clock.stopped():
+                    raise Stopped
+                if clock.left() <= 0:
+                    reason = f"reading or writing it took more than {clock.timeout:g} s"
+                    raise VideoTimeout(name, reason)
+                # The log first: what ffmpeg says of a frame, it says before it writes the frame.
+                for key, _ in sorted(ready, key=lambda item: item[0].data is not None):
                     pipe = key.data
                     if isinstance(pipe, Sink):
                         more = pipe.read()
+                        clock.heard()
                         if pipe.overflowed:
                             raise OutputTooLarge
                     elif isinstance(pipe, Feed):
@@ -323,6 +346,34 @@ class Job:
                 # ffmpeg writes in small pieces: to wait a little is to read fewer, larger ones.
                 time.sleep(_PAUSE)
         self.log = text.decode()
+
+    def said_so_far(self) -> str:
+        """The log of a run that is under way."""
+        return self._text.decode()
+
+
+class _Clock:
+    """The time that a run may still take."""
+
+    def __init__(self, timeout: float, endless: bool, stopped: Callable[[], bool] | None) -> None:
+        self.timeout = timeout
+        self.stopped = stopped or (lambda: False)
+        self._longest = math.inf if stopped is None else _POLL
+        self._endless = endless
+        self._deadline = time.monotonic() + timeout
+
+    def heard(self) -> None:
+        """Output came."""
+        if self._endless:
+            self._deadline = time.monotonic() + self.timeout
+
+    def left(self) -> float:
+        """Seconds."""
+        return self._deadline - time.monotonic()
+
+    def pause(self) -> float:
+        """Seconds that one wait may last."""
+        return max(min(self.left(), self._longest), 0.0)
 
 
 class _Text:

@@ -33,6 +33,9 @@ class Augmentation:
 
     The defaults change nothing at random: a centre crop and the normalisation. Random values are
     drawn once per clip and hold for all its frames, so that motion stays what it was.
+
+    `strength` and `mixup` may be traced arrays, where members that are trained together differ in
+    them; they were checked as numbers before.
     """
 
     resize: int | None = None
@@ -73,6 +76,9 @@ class Augmentation:
     """Smallest and largest width / height of what is erased."""
     erasing_mode: Literal["clip", "frame"] = "clip"
     """`clip`: the same rectangle in every frame; `frame`: each frame has its own."""
+    strength: float = 1.0
+    """Factor of the largest rotation and color changes, RandAugment's magnitude and the probability
+    of erasing; crops, flips and mixing stay as they are."""
     mixup: float = 0.0
     """Alpha of the Beta distribution of mixup; 0: off."""
     cutmix: float = 0.0
@@ -86,8 +92,11 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name in ("horizontal_flip", "vertical_flip", "erasing"):
             _require(0 <= getattr(self, name) <= 1, self, name, "a probability from 0 to 1")
-        for name in ("rotation", "brightness", "contrast", "saturation", "mixup", "cutmix"):
+        for name in ("rotation", "brightness", "contrast", "saturation", "cutmix"):
             _require(getattr(self, name) >= 0, self, name, "0 (off) or more")
+        for name in ("strength", "mixup"):
+            value = getattr(self, name)
+            _require(not is_plain(value) or value >= 0, self, name, "0 (off) or more")
         _require(0 <= self.hue <= 0.5, self, "hue", "from 0 to 0.5")
         _require(self.resize is None or self.resize > 0, self, "resize", "None or at least 1")
         _require(self.crop in ("center", "random", "resized"), self, "crop", _CROPS)
@@ -99,11 +108,14 @@ class Augmentation:
             low, high = getattr(self, name)
             _require(0 < low <= high, self, name, "(low, high) with 0 < low <= high")
         _require(self.randaugment >= 0, self, "randaugment", "0 (off) or more")
+        magnitude = self.randaugment_magnitude
+        if self.randaugment and is_plain(self.strength):
+            magnitude = max(magnitude, magnitude * self.strength)
         _require(
-            0 <= self.randaugment_magnitude <= RANDAUGMENT_MAX_MAGNITUDE,
+            0 <= magnitude <= RANDAUGMENT_MAX_MAGNITUDE,
             self,
             "randaugment_magnitude",
-            f"from 0 to {RANDAUGMENT_MAX_MAGNITUDE:g}",
+            f"from 0 to {RANDAUGMENT_MAX_MAGNITUDE:g}, also times strength",
         )
         unknown = set(self.randaugment_operations) - set(RANDAUGMENT_OPERATIONS)
         _require(
@@ -116,6 +128,16 @@ class Augmentation:
         _require(
             len(self.std) > 0 and min(self.std) > 0, self, "std", "positive, one or one per channel"
         )
+
+
+def is_plain(value: object) -> bool:
+    """Whether a hyperparameter is a number, known when a program is compiled, and not an array."""
+    return isinstance(value, int | float)
+
+
+def is_off(value: object) -> bool:
+    """Whether a hyperparameter is known to be zero, so that what it controls can be left out."""
+    return is_plain(value) and value == 0
 
 
 _CROPS = '"center", "random" or "resized"'

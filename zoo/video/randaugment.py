@@ -129,7 +129,7 @@ def _whole(values: Float[Array, "*b"]) -> Float[Array, "*b"]:
 
 
 def _share(policy: Augmentation) -> float:
-    return policy.randaugment_magnitude / RANDAUGMENT_MAX_MAGNITUDE
+    return policy.strength * policy.randaugment_magnitude / RANDAUGMENT_MAX_MAGNITUDE
 
 
 def _tables(
@@ -144,7 +144,7 @@ def _tables(
     if "contrast" in names:
         tables["contrast"] = _whole(color.blend(values, color.mean_gray(clip), factor))
     if "posterize" in names:
-        step = 2 ** round(4 * _share(policy))  # 8 bits less up to 4
+        step = 1 << jnp.round(4 * _share(policy)).astype(jnp.int32)  # 8 bits less up to 4
         tables["posterize"] = values // step * step
     if "solarize" in names:
         threshold = 255 * (1 - _share(policy))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Num, UInt8
 
 from zoo.video import color, geometry, mixing, randaugment
-from zoo.video.policy import Augmentation
+from zoo.video.policy import Augmentation, is_off
 
 Size = int | tuple[int, int]
 
@@ -82,16 +82,24 @@ def augment_batch(
     labels: Float[Array, "b n"],
     policy: Augmentation,
     size: Size,
+    rows: mixing.Rows | None = None,
 ) -> tuple[Float[Array, "b t h w c"], Float[Array, "b n"]]:
     """`augment` for every clip with a key of its own, then mixup and CutMix between clips.
 
-    `labels` are probabilities, one-hot for instance; the mixed ones still sum to 1.
+    `labels` are probabilities, one-hot for instance; the mixed ones still sum to 1. Where the
+    clips are some `rows` of a larger batch, they get the random changes that they get there.
     """
-    keys = jax.random.split(key, clips.shape[0] + 1)
-    result = jax.vmap(lambda k, clip: augment(k, clip, policy, size))(keys[1:], clips)
-    if policy.mixup or policy.cutmix:
-        return mixing.mix(keys[0], result, labels, policy)
+    rows = rows or mixing.Rows(clips.shape[0])
+    keys = jax.random.split(key, rows.count + 1)
+    result = jax.vmap(lambda k, clip: augment(k, clip, policy, size))(rows.take(keys[1:]), clips)
+    if mixes(policy):
+        return mixing.mix(keys[0], result, labels, policy, rows)
     return result, labels
+
+
+def mixes(policy: Augmentation) -> bool:
+    """Whether clips are mixed with others."""
+    return bool(policy.cutmix) or not is_off(policy.mixup)
 
 
 def _scaled(clip: Array, policy: Augmentation, size: tuple[int, int]) -> Array:
@@ -163,7 +171,7 @@ def _warp(
     _, h, w, _ = clip.shape
     top, left, height, width = _box(draws, clip, policy, size)
     horizontal, vertical = _flips(draws, policy)
-    degrees = (2 * draws["rotation"][0] - 1) * policy.rotation
+    degrees = (2 * draws["rotation"][0] - 1) * (policy.strength * policy.rotation)
     to_input = geometry.compose(
         geometry.translation(top + height / 2, left + width / 2),
         geometry.scaling(height / size[0], width / size[1]),

@@ -64,6 +64,12 @@ def _last_two_first(a: np.ndarray) -> np.ndarray:
     return np.moveaxis(a, (-1, -2), (0, 1))
 
 
+def _first_of_one(a: np.ndarray) -> np.ndarray:
+    if a.shape[:1] != (1,):
+        raise ValueError(f"shape {a.shape} does not begin with 1")
+    return a[0]
+
+
 # name: (from the file's layout, back to it).
 TRANSFORMS: Mapping[str, tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]]] = {
     "same": (lambda a: a, lambda a: a),
@@ -73,6 +79,10 @@ TRANSFORMS: Mapping[str, tuple[Callable[..., np.ndarray], Callable[..., np.ndarr
     "linear": (np.transpose, np.transpose),
     # [out, in, 1, 1, 1], a 3D convolution of one element, to [in, out]
     "pointwise": (_pointwise, lambda a: a.T[:, :, None, None, None]),
+    # [1, n, c] to [n, c]
+    "without_batch": (_first_of_one, lambda a: a[None]),
+    # [1, 1, c] to [c]
+    "vector": (lambda a: _first_of_one(_first_of_one(a)), lambda a: a[None, None]),
     # the same for a 2D convolution
     "pointwise2d": (_pointwise, lambda a: a.T[:, :, None, None]),
 }
@@ -163,7 +173,7 @@ def to_variables(
             continue
         try:
             array = TRANSFORMS[transform][0](np.asarray(array))
-        except ValueError:  # an array of too few axes
+        except ValueError:  # an array of too few axes, or of a first axis that is not 1
             problems.append(f"{name} has shape {np.shape(array)}")
             continue
         if array.shape != wanted[path].shape:

@@ -2,7 +2,8 @@
 
 Facts as the publishers' own code and pages state them: torchvision 0.29.1 (models/video, metadata
 of the weights), PyTorchVideo (docs/source/model_zoo.md), MoViNet-pytorch and pytorch-i3d (file
-names; git names of the contents), TransNetV2 (Git LFS pointers), Hugging Face's model cards.
+names; git names of the contents), TransNetV2 (Git LFS pointers), VideoMAE (MODEL_ZOO.md), scenic
+(projects/vivit) and TimeSformer (README.md, configs/Kinetics).
 `note` says what could not be confirmed. The class names are in `labels/`.
 
 Importing this module loads no jax.
@@ -199,10 +200,14 @@ def _hugging_face(
     licence: str,
     frames: int,
     stride: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]],
+    results: Mapping[str, float],
+    views: str,
     decode_size: int = 224,
+    fps: float | None = None,
+    note: str = "",
 ) -> Published:
+    mean, std = normalisation
     return Published(
         model=model,
         url=f"{_HUGGING_FACE}/{repository}/resolve/main/model.safetensors",
@@ -213,9 +218,11 @@ def _hugging_face(
         decode_size=decode_size,
         mean=mean,
         std=std,
-        results={},
+        results=results,
+        views=views,
         stride=stride,
-        note="licence, stride and input are from memory of the model card; check it before use",
+        fps=fps,
+        note=note,
     )
 
 
@@ -347,13 +354,34 @@ PUBLISHED: Mapping[str, Published] = {
         "CC-BY-NC-4.0",
         8,
         32,
-        (0.45,) * 3,
-        (0.225,) * 3,
+        ((0.45,) * 3, (0.225,) * 3),
+        _top(77.9, 93.2),
+        "1 clip x 3 crops of 224",
+        fps=30.0,
+        note="input, accuracy and licence are those of the authors' repository",
     ),
     "videomae_b.k400": _hugging_face(
-        "videomae_b", "MCG-NJU/videomae-base-finetuned-kinetics", "CC-BY-NC-4.0", 16, 4, *_IMAGENET
+        "videomae_b",
+        "MCG-NJU/videomae-base-finetuned-kinetics",
+        "CC-BY-NC-4.0",
+        16,
+        4,
+        _IMAGENET,
+        _top(80.9, 94.7),
+        "5 clips x 3 crops of 224",
     ),
     "vivit_b.k400": _hugging_face(
-        "vivit_b", "google/vivit-b-16x2-kinetics400", "MIT", 32, 2, (0.5,) * 3, (0.5,) * 3, 256
+        "vivit_b",
+        "google/vivit-b-16x2-kinetics400",
+        "MIT",
+        32,
+        2,
+        ((0.5,) * 3, (0.5,) * 3),
+        {"val/top1": 0.799},
+        "4 clips x 3 crops of 224",
+        decode_size=256,
+        fps=25.0,
+        note="input and accuracy are the authors' (scenic); transformers' own processor "
+        "normalises twice, to -3 to 1 in place of -1 to 1; the licence is the card's, from memory",
     ),
 }

@@ -92,6 +92,31 @@ def check_golden(golden: Callable[[str], Golden]) -> Callable[..., None]:
     return check
 
 
+@pytest.fixture(scope="session")
+def rebuilt() -> Callable[..., tuple[dict, np.ndarray]]:
+    """rebuilt(model, name, shape, seed): variables and clips [b t h w c] made as the goldens are.
+
+    The weights are those of a state dict under the publisher's names, so that any model of a
+    family's original can be compared, whatever its size. `made_for`: the clips that the weights are
+    for, where they are others.
+    """
+
+    def make(model, name: str, shape: tuple[int, ...], seed: int, made_for=None):
+        family = registry.MODELS[name]()
+        assert family.table is not None
+        table = family.table(model.config)
+        shapes = cost.variable_shapes(model, (made_for or shape)[1:])
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        state = {
+            key: rebuild(key, list(value.shape), seed) if value.dtype == np.float32 else value
+            for key, value in convert.to_state_dict(table, zeros).items()
+        }
+        clips = _generator(seed, "input").standard_normal(shape).astype(np.float32)
+        return convert.to_variables(table, state, shapes, name), clips
+
+    return make
+
+
 def random_variables(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> dict:
     """Variables of a scale at which every layer matters, drawn without compiling."""
     rng = np.random.default_rng(1)

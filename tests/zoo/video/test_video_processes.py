@@ -26,7 +26,7 @@ def large(make_video) -> pathlib.Path:
 def test_good_and_bad_runs_leave_nothing(make_video, tmp_path, leaves_nothing):
     path = make_video("h264.mp4", "-c:v", "libx264", "-g", "12")
     cut = tmp_path / "cut.mkv"
-    cut.write_bytes(make_video("cut.mkv", "-c:v", "libx264").read_bytes()[:3000])
+    cut.write_bytes(make_video("whole.mkv", "-c:v", "libx264").read_bytes()[:3000])
     frames = video.decode(path).frames
     video.probe(path.read_bytes())
     requests = [ClipRequest(source, frames=40) for source in (path, cut, path.read_bytes(), b"x")]

@@ -1,0 +1,1 @@
+"""Other libraries, for comparisons: scripts that run in environments of their own."""

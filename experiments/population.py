@@ -1,0 +1,304 @@
+"""The program of a search: one train step and one evaluation for all members at once.
+
+Members differ in numbers only, which are arrays here. They read the same batches, or each its own
+of a few streams of them, one for each seed and fold. Batches have the smallest size that a member
+wants; a member that wants k times as many clips takes k of them for each update. A member whose
+loss is not finite stops where it is and harms no other.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from experiments import train
+from experiments.config import Config, changed
+from experiments.part import Part
+from experiments.trials import Run, structure
+
+AXIS = "devices"
+
+
+class Members(NamedTuple):
+    """What does not change while members are trained; every array has an entry for each.
+
+    varying: those of `train.Numbers` in which they differ. stream, held: which of the streams of
+    training and of validation batches a member reads. limit: steps of an epoch that count for it,
+    0 once it has finished.
+    """
+
+    varying: dict[str, Array]
+    stream: Int[Array, "k"]
+    held: Int[Array, "k"]
+    limit: Int[Array, "k"]
+
+
+class Carry(NamedTuple):
+    """What changes; every array has an entry for each member.
+
+    alive: whether every loss was finite so far. loss, top1: sums over the steps of the epoch.
+    """
+
+    state: train.TrainState
+    alive: Bool[Array, "k"]
+    loss: Float[Array, "k"]
+    top1: Float[Array, "k"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What the runs of a group have in common.
+
+    config: of any run, with the largest dropout. fixed: the numbers that all share. parts: steps
+    of the largest batch; whatever a member wants divides it.
+    """
+
+    config: Config
+    model: Any
+    classes: int
+    fixed: train.Numbers
+    batch_size: int
+    parts: int
+
+    def init(self, varying: dict[str, Array]) -> Carry:
+        """Members that have seen nothing, their initial parameters drawn from their seeds or those
+        of published weights."""
+
+        def one(varying: dict[str, Array]) -> train.TrainState:
+            given, weights = self.fixed._replace(**varying), self.config.model.pretrained
+            state = train.init_state(self.model, self.config, given)
+            return train.start_from(state, weights) if weights else state
+
+        count = len(next(iter(varying.values())))
+        zero = jnp.zeros(count)
+        return Carry(jax.vmap(one)(varying), jnp.ones(count, bool), zero, zero)
+
+    def advance(
+        self, carry: Carry, members: Members, batch: train.Batch, first: Int[Array, ""]
+    ) -> Carry:
+        """All members after `parts` steps.
+
+        Args:
+            batch: clip uint8 [s n t h w c] and label int32 [s n] for s streams and n =
+                parts * batch_size.
+            first: number of the first of these steps in the epoch.
+        """
+        single = len(batch["label"]) == 1
+
+        def one(state: Any, alive: Array, varying: Any, stream: Array, limit: Array) -> Any:
+            # One stream is not indexed: then what depends on clips alone is computed once for all.
+            own = {name: x[0] if single else x[stream] for name, x in batch.items()}
+            given = self.fixed._replace(**varying)
+            step = functools.partial(self._step, given, own, limit, first)
+            zero = jnp.zeros(())
+            start = (state, alive, zero, zero)
+            if self.parts == 1:
+                return step(start, jnp.int32(0))[0]
+            return jax.lax.scan(step, start, jnp.arange(self.parts))[0]
+
+        state, alive, loss, top1 = jax.vmap(one)(
+            carry.state, carry.alive, members.varying, members.stream, members.limit
+        )
+        return Carry(state, alive, carry.loss + loss, carry.top1 + top1)
+
+    def _step(
+        self,
+        given: train.Numbers,
+        batch: train.Batch,
+        limit: Array,
+        first: Array,
+        carry: tuple[Any, Array, Array, Array],
+        number: Array,
+    ) -> tuple[tuple[Any, Array, Array, Array], None]:
+        """One step of one member, unless it has stopped or is done with the epoch."""
+        state, alive, loss, top1 = carry
+        size = self.batch_size
+        taken = {
+            name: jax.lax.dynamic_slice_in_dim(x, number * size, size) for name, x in batch.items()
+        }
+        part = self._part(given, batch, number) if self.parts > 1 else None
+        new, values = train.train_step(
+            self.model, self.config, self.classes, given, state, taken, part
+        )
+        counts = alive & (first + number < limit)
+        finite = jnp.isfinite(values["loss"])
+        state = jax.tree.map(lambda a, b: jnp.where(counts & finite, a, b), new, state)
+        counted = counts & finite
+        return (
+            state,
+            alive & (finite | ~counts),
+            loss + jnp.where(counted, values["loss"], 0),
+            top1 + jnp.where(counted, values["top1"], 0),
+        ), None
+
+    def _part(self, given: train.Numbers, batch: train.Batch, number: Array) -> Part:
+        """Which part of a member's own batch step `number` is."""
+        size = self.batch_size
+        first = number % given.parts * size
+        start = number * size - first
+        previous_row = jnp.where(first == 0, given.parts * size, first) - 1
+
+        def previous(clips: Array, targets: Array) -> tuple[Array, Array]:
+            row = start + previous_row
+            return batch["clip"][row], jax.nn.one_hot(batch["label"][row], self.classes)
+
+        return Part(self.parts * size, first, previous, previous_row)
+
+    def evaluate(
+        self, carry: Carry, members: Members, batch: train.Batch
+    ) -> tuple[Float[Array, "k"], Float[Array, "k"]]:
+        """Sums of the cross-entropy and of the right clips, for each member.
+
+        Args:
+            batch: clip uint8 [s b v t h w c], label and weight [s b].
+        """
+        single = len(batch["label"]) == 1
+
+        def one(state: train.TrainState, held: Array) -> tuple[Array, Array]:
+            own = {name: x[0] if single else x[held] for name, x in batch.items()}
+            variables = train.evaluated_variables(state)
+            found = train.eval_step(self.model, self.config, 1, variables, own["clip"])
+            right = jnp.argmax(found, -1) == own["label"]
+            loss = -jnp.take_along_axis(found, own["label"][:, None], 1)[:, 0]
+            return (loss * own["weight"]).sum(), (right * own["weight"]).sum()
+
+        return jax.vmap(one)(carry.state, members.held)
+
+
+def program(runs: Sequence[Run], batch_size: int, clips: Sequence[int], classes: int) -> Program:
+    """The program of the runs of a group, whose training splits have `clips` clips."""
+    config = structure(runs[0].config)
+    dropout = max(run.config.model.dropout for run in runs)
+    config = changed(config, {"model.dropout": dropout, "batch_size": batch_size})
+    numbers = [_numbers(run, batch_size, n) for run, n in zip(runs, clips, strict=True)]
+    return Program(
+        config=config,
+        model=train.make_model(config, classes),
+        classes=classes,
+        fixed=numbers[0],
+        batch_size=batch_size,
+        parts=int(np.lcm.reduce([int(given.parts) for given in numbers])),
+    )
+
+
+def varying(runs: Sequence[Run], batch_size: int, clips: Sequence[int]) -> dict[str, np.ndarray]:
+    """The numbers in which the runs of a group differ, each as an array; the seed at least."""
+    numbers = [_numbers(run, batch_size, n) for run, n in zip(runs, clips, strict=True)]
+    found = {}
+    for name in train.Numbers._fields:
+        values = [getattr(given, name) for given in numbers]
+        if name == "seed" or len(set(values)) > 1:
+            kind = np.float32 if isinstance(values[0], float) else np.int32
+            found[name] = np.array(values, kind)
+    return found
+
+
+def _numbers(run: Run, batch_size: int, clips: int) -> train.Numbers:
+    config = run.config
+    given = train.numbers(config, clips // config.batch_size)
+    if config.optim.schedule == "constant":  # its end is nowhere
+        given = given._replace(updates=1 + given.warmup)
+    return given._replace(parts=config.batch_size // batch_size)
+
+
+class Population:
+    """A program compiled for some members, spread over the devices of this process."""
+
+    def __init__(self, program: Program, devices: Sequence[Any]) -> None:
+        self.program, self.devices = program, list(devices)
+        self._alone = jax.jit(program.advance, donate_argnums=0)
+        if len(self.devices) == 1:
+            self.train = self._alone
+            self.evaluate = jax.jit(program.evaluate)
+            self.init: Callable[..., Carry] = jax.jit(program.init)
+            return
+        mesh = jax.sharding.Mesh(np.array(self.devices), (AXIS,))
+        self._everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        mapped = functools.partial(jax.pmap, axis_name=AXIS, devices=self.devices)
+        self.train = mapped(program.advance, in_axes=(0, 0, None, None), donate_argnums=0)
+        self.evaluate = mapped(program.evaluate, in_axes=(0, 0, None))
+        self.init = mapped(program.init)
+
+    def bytes_needed(self, values: dict[str, np.ndarray], streams: int) -> int:
+        """Memory that a device needs to train members of these values, found by compiling a step.
+
+        The first step that is computed for as many members on a single device is that one.
+        """
+        program, d = self.program, self.program.config.data
+        count = len(values["seed"])
+        shape = (streams, program.parts * program.batch_size)
+        clip = (*shape, d.frames, d.decode_size, d.decode_size, 3)
+        batch = {
+            "clip": jax.ShapeDtypeStruct(clip, np.uint8),
+            "label": jax.ShapeDtypeStruct(shape, np.int32),
+        }
+        shapes: Any = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in values.items()}
+        one: Any = jax.ShapeDtypeStruct((count,), np.int32)
+        members = Members(shapes, one, one, one)
+        carry = jax.eval_shape(program.init, members.varying)
+        first = jax.ShapeDtypeStruct((), np.int32)
+        use: Any = self._alone.lower(carry, members, batch, first).compile().memory_analysis()
+        return (
+            use.argument_size_in_bytes
+            + use.output_size_in_bytes
+            - use.alias_size_in_bytes
+            + use.temp_size_in_bytes
+        )
+
+    def most_members(self, values: dict[str, np.ndarray], streams: int, memory: int) -> int:
+        """How many of the members fit together into `memory` bytes of a device; one at least."""
+        count = len(values["seed"])
+        while count > 1:
+            some = {name: x[:count] for name, x in values.items()}
+            needed = self.bytes_needed(some, streams)
+            if needed <= memory:
+                break
+            count = max(1, min(count - 1, int(count * memory / needed)))
+        return count
+
+    def divide(self, tree: Any) -> Any:
+        """Arrays with an entry for each member, on the devices; the last member fills up."""
+        count = len(self.devices)
+        if count == 1:
+            return jax.device_put(tree)
+
+        def put(x: np.ndarray) -> Array:
+            fill = -len(x) % count
+            x = np.concatenate([x, np.repeat(np.asarray(x)[-1:], fill, axis=0)])
+            return jnp.asarray(x.reshape(count, -1, *x.shape[1:]))
+
+        return jax.tree.map(put, tree)
+
+    def share(self, batch: dict[str, np.ndarray]) -> dict[str, Array]:
+        """A batch that all members read, on all devices."""
+        if len(self.devices) == 1:
+            return jax.device_put(batch)
+        return jax.device_put(batch, self._everywhere)
+
+    def member(self, tree: Any, place: int) -> Any:
+        """One member of arrays as `divide` makes them."""
+        if len(self.devices) == 1:
+            return jax.tree.map(lambda x: x[place], tree)
+        return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[place], tree)
+
+    def gather(self, tree: Any, members: int) -> Any:
+        """The arrays of `members` members on the host, one entry each."""
+        tree = jax.device_get(tree)
+        if len(self.devices) == 1:
+            return tree
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:members], tree)
+
+
+def memory_of(device: Any) -> int:
+    """Bytes that a program may take on a device."""
+    known = device.memory_stats() or {}
+    if "bytes_limit" in known:
+        return int(0.9 * known["bytes_limit"])
+    # The host's own memory, of which decoded clips and other processes need a part.
+    return int(0.5 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

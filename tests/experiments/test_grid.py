@@ -1,0 +1,166 @@
+"""The search: members are what they would be alone; it ranks, stops and goes on."""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from experiments import configs, data, fit, grid
+from experiments.config import Config, Data, Eval, Model, Optim, Search
+from zoo.video.policy import Augmentation
+
+BASE = Config(
+    model=Model(dropout=0.3),
+    data=Data(
+        frames=2, size=24, decode_size=26, train_clips=20, val_clips=10, test_clips=10, memory=64
+    ),
+    augment=Augmentation(crop="random", brightness=0.2, mixup=1.0),
+    optim=Optim(schedule="cosine", warmup_epochs=0.5, ema_decay=0.5, label_smoothing=0.1),
+    eval=Eval(batch_size=5),
+    batch_size=4,
+    epochs=2,
+    seed=3,
+)
+SEARCH = Search(learning_rate=(3e-3, 1e30), batch_size=(4, 8), folds=2, seed=(3, 4))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> data.Prepared:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return data.prepare(BASE.data, say=lambda line: None)
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def searched(config: Config, prepared, folder: pathlib.Path, **more) -> dict:
+    folder.mkdir(exist_ok=True)
+    return grid.search(config, prepared, folder, say=more.pop("say", quiet), **more)
+
+
+@pytest.fixture(scope="module")
+def finished(prepared, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("search")
+    config = dataclasses.replace(BASE, search=SEARCH)
+    lines: list[str] = []
+    result = searched(config, prepared, folder, say=lines.append)
+    return folder, result, lines
+
+
+def alone(config: Config, prepared, folder: pathlib.Path) -> list[dict]:
+    """The values of each epoch of a single run."""
+    folder.mkdir()
+    fit.fit(config, prepared, folder, say=quiet)
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if "val/loss" in line]
+
+
+@pytest.mark.parametrize(
+    "batch_size, seed, fold", [(8, 3, 1), pytest.param(4, 4, 0, marks=pytest.mark.slow)]
+)
+def test_a_member_is_what_it_would_be_alone(
+    finished, prepared, tmp_path, batch_size, seed, fold
+) -> None:
+    folder, result, _ = finished
+    values = {"learning_rate": 3e-3, "batch_size": batch_size}
+    (trial,) = [trial for trial in result["trials"] if trial["values"] == values]
+    runs = json.loads((folder / "search.json").read_text())["runs"]
+    (run,) = [runs[n] for n in trial["runs"] if (runs[n]["seed"], runs[n]["fold"]) == (seed, fold)]
+    config = dataclasses.replace(
+        BASE,
+        batch_size=batch_size,
+        seed=seed,
+        data=dataclasses.replace(BASE.data, folds=2, fold=fold),
+        optim=dataclasses.replace(BASE.optim, learning_rate=3e-3),
+    )
+    expected = alone(config, prepared, tmp_path / "alone")
+    assert len(run["curve"]) == len(expected) == 2
+    for found, line in zip(run["curve"], expected, strict=True):
+        assert found["val/loss"] == pytest.approx(line["val/loss"], rel=2e-4)
+        assert found["val/top1"] == pytest.approx(line["val/top1"], abs=1e-6)
+        if batch_size == 4:  # larger batches average over their parts
+            assert found["train/top1"] == pytest.approx(line["train/top1"], abs=1e-6)
+        assert found["train/loss"] == pytest.approx(line["train/loss"], rel=2e-4)
+
+
+def test_members_that_diverge_are_named_and_come_last(finished) -> None:
+    _, result, lines = finished
+    assert result["runs"] == 16 and result["diverged"] == 8
+    good, bad = result["trials"][:2], result["trials"][2:]
+    assert all(trial["values"]["learning_rate"] == 1e30 for trial in bad)
+    assert all(len(trial["diverged"]) == 4 and trial["val/top1"] is None for trial in bad)
+    assert all(entry["step"] >= 1 for trial in bad for entry in trial["diverged"])
+    assert all(np.isfinite(trial["val/loss"]) and not trial["diverged"] for trial in good)
+    assert any("fold 1" in line and "not finite at step" in line for line in lines)
+
+
+def test_the_ranking_and_the_files(finished, prepared) -> None:
+    folder, result, _ = finished
+    scores = [trial["val/top1"] for trial in result["trials"][:2]]
+    assert scores == sorted(scores, reverse=True)
+    runs = json.loads((folder / "search.json").read_text())["runs"]
+    best = result["trials"][0]
+    last = [runs[number]["curve"][-1]["val/top1"] for number in best["runs"]]
+    assert best["val/top1"] == pytest.approx(np.mean(last))
+    assert best["val/top1/std"] == pytest.approx(np.std(last))
+    config = configs.load(str(folder / "best.json"))
+    assert not config.search.wanted and config.data.folds == 0
+    assert config.optim.learning_rate == best["values"]["learning_rate"]
+    assert config.batch_size == best["values"]["batch_size"]
+    assert (folder / "model.safetensors").exists()
+    assert json.loads((folder / "metrics.json").read_text())["best"] == best
+    assert not (folder / "checkpoints").exists() and not (folder / "members").exists()
+
+
+SMALL = dataclasses.replace(
+    BASE,
+    search=Search(learning_rate=(1e-3, 3e-3, 1e-2, 3e-2), halving=2, together=3),
+    epochs=4,
+    augment=Augmentation(),
+    model=Model(),
+)
+
+
+@pytest.fixture(scope="module")
+def halved(prepared, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("halved")
+    return folder, searched(SMALL, prepared, folder)
+
+
+def without_times(result: dict) -> dict:
+    return {name: value for name, value in result.items() if name != "seconds"}
+
+
+@pytest.mark.slow
+def test_successive_halving_trains_fewer_and_fewer(halved) -> None:
+    folder, result = halved
+    assert [trial["epochs"] for trial in result["trials"]] == [4, 2, 1, 1]
+    assert [trial["dropped"] for trial in result["trials"]] == [False, True, True, True]
+    runs = json.loads((folder / "search.json").read_text())["runs"]
+    lengths = [len(runs[trial["runs"][0]]["curve"]) for trial in result["trials"]]
+    assert lengths == [4, 2, 1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", [2, 9, 23])
+def test_an_interrupted_search_goes_on_where_it_was(halved, prepared, tmp_path, asked) -> None:
+    calls = iter(range(10**6))
+    with pytest.raises(fit.Interrupted):
+        searched(SMALL, prepared, tmp_path, should_stop=lambda: next(calls) >= asked)
+    result = searched(SMALL, prepared, tmp_path, resume=True)
+    folder, expected = halved
+    assert without_times(result) == without_times(expected)
+    one, other = (json.loads((f / "search.json").read_text()) for f in (folder, tmp_path))
+    assert one["runs"] == other["runs"]
+    weights = [(f / "model.safetensors").read_bytes() for f in (folder, tmp_path)]
+    assert weights[0] == weights[1]
+
+
+def test_a_batch_larger_than_a_fold_is_refused(prepared, tmp_path) -> None:
+    config = dataclasses.replace(BASE, search=Search(batch_size=(4, 16), folds=2))
+    with pytest.raises(ValueError, match="batch of 16 clips is more than the 10 that train"):
+        searched(config, prepared, tmp_path)
