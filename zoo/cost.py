@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 
-def input_dtype(model: nn.Module) -> Any:
+def input_dtype(model: nn.Module) -> jnp.dtype:
     """What clips of a model consist of: normalised float32, unless the module says otherwise."""
-    return getattr(model, "input_dtype", jnp.float32)
+    return jnp.dtype(getattr(model, "input_dtype", jnp.float32))
 
 
 def _clip(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> jax.ShapeDtypeStruct:

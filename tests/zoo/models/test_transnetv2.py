@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo import __main__ as command_line
 from zoo import cost, registry
 from zoo.models import transnetv2
 from zoo.weights import convert
@@ -115,6 +116,11 @@ def test_histograms_and_similarities_are_those_of_the_definition():
 def test_frames_of_another_kind_are_refused(clips):
     with pytest.raises(ValueError, match=r"takes RGB pixels, uint8 \[b t 9 12 3\]"):
         jax.eval_shape(small()[0].init, jax.random.key(0), clips)
+
+
+def test_the_command_line_says_that_it_takes_pixels(capsys):
+    assert command_line.main(["info", "transnetv2"]) == 0
+    assert "100 frames of 27x48, RGB, uint8" in capsys.readouterr().out
 
 
 def test_other_classes_and_wrong_configs_are_refused():
