@@ -10,7 +10,9 @@ and width is a 2D convolution over (t, h*w), and a single element is a matrix pr
 On a CPU, depthwise convolutions run as sums of shifted products ("xla_shift", kernels/shifted.py).
 XLA's fast convolutions there are the dense 2D ones: 3D windows take 1.5 to 5 times as long, their
 gradients up to 190 times (3x7x7 over 3 channels, stride (1, 2, 2)), and so do groups. So a 3D
-window becomes a sum over its frames, and groups one convolution each ("xla_parts").
+window becomes a sum over its frames, and groups one convolution each ("xla_parts"). Over three
+channels, as in the first layer of most networks, the products of matrices are too narrow: a window
+of at most 9 elements is written out as products of numbers with rows of w ("xla_few").
 "pallas_gpu" (kernels/depthwise_gpu.py) is a kernel for depthwise 3x3x3 that has both gradients from
 one pass. No GPU was at hand to time it, so nothing chooses it but its name.
 "pallas_tpu" (kernels/depthwise_tpu.py) is one for TPUs, likewise by name only.
@@ -58,8 +60,9 @@ def conv(
     stride, dilation: one integer or one for each spatial axis.
     padding: "VALID", "SAME" or a (low, high) pair for each spatial axis; padded with zeros.
     implementation: "xla" (definition, XLA's derivatives and batching), "xla_rewrite",
-    "xla_shift" (depthwise only), "xla_parts" (3D windows and groups), "pallas_gpu" (depthwise
-    3x3x3 only, differentiable once), "pallas_tpu" (depthwise only) or None.
+    "xla_shift" (depthwise only), "xla_parts" (3D windows and groups), "xla_few" (small windows over
+    few channels; its gradients are those of "xla_rewrite"), "pallas_gpu" (depthwise 3x3x3 only,
+    differentiable once), "pallas_tpu" (depthwise only) or None.
     Returns [n, *outputs, o]. Raises ValueError where the shapes or types do not fit together.
     """
     if x.ndim not in (4, 5) or w.ndim != x.ndim:

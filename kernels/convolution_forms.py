@@ -6,6 +6,7 @@ and gives the third. What they are for and when they are chosen is told in kerne
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -155,6 +156,18 @@ def _shifted(x: jax.Array, w: jax.Array, *, problem: Problem) -> jax.Array:
     return materialized(shifted.forward(x, w[..., 0, :], problem.windows))
 
 
+def _not_few(*arrays: jax.Array, problem: Problem) -> str | None:
+    *window, channels, _ = problem.w_shape
+    if problem.groups == 1 < math.prod(window) and channels <= 3 and math.prod(window) <= 9:
+        return None
+    return "which needs a window of 2 to 9 elements over at most 3 channels, and no groups"
+
+
+def _few(x: jax.Array, w: jax.Array, *, problem: Problem) -> jax.Array:
+    """A sum of products, written once, as `_shifted`."""
+    return materialized(shifted.dense_forward(x, w, problem.windows))
+
+
 def _not_taken_apart(*arrays: jax.Array, problem: Problem) -> str | None:
     return parts.refusal(problem.windows, problem.groups)
 
@@ -181,6 +194,7 @@ _SHIFT = functools.partial(
 _PARTS = functools.partial(
     dispatch.Implementation, "xla_parts", platforms=("cpu",), refuses=_not_taken_apart
 )
+_FEW = functools.partial(dispatch.Implementation, "xla_few", refuses=_not_few)
 # By name only: it executes more instruction bundles than XLA's convolution, and no TPU was at hand.
 _TPU = functools.partial(dispatch.Implementation, "pallas_tpu", platforms=(), refuses=_not_on_tpu)
 FORWARD = (
@@ -188,6 +202,7 @@ FORWARD = (
     _TPU(_forward_tpu),
     _SHIFT(_shifted),
     _PARTS(lambda x, w, *, problem: parts.forward(x, w, problem.windows, problem.groups)),
+    _FEW(_few, platforms=("cpu",)),
     dispatch.Implementation("xla_rewrite", _rewritten),
     XLA,
 )
@@ -195,12 +210,14 @@ DX = (
     _TPU(_dx_tpu),
     _SHIFT(lambda dy, w, *, problem: shifted.gradient_x(dy, w[..., 0, :], problem.windows)),
     _PARTS(_parts_dx),
+    _FEW(_rewritten_dx, platforms=()),
     dispatch.Implementation("xla_rewrite", _rewritten_dx),
 )
 DW = (
     _TPU(_dw_tpu),
     _SHIFT(lambda x, dy, *, problem: shifted.gradient_w(x, dy, problem.windows)[..., None, :]),
     _PARTS(_parts_dw),
+    _FEW(_rewritten_dw_apart, platforms=()),
     dispatch.Implementation("xla_rewrite", _rewritten_dw_apart, platforms=("cpu",)),
     dispatch.Implementation("xla_rewrite", _rewritten_dw),
 )
