@@ -130,6 +130,7 @@ def test_data_parallelism_sends_what_it_should(name) -> None:
 def test_the_arithmetic_of_a_step_is_that_of_the_network() -> None:
     planned = Planned(Config(), 10, Devices())
     assert planned.batch(3)["clip"].shape == (3, 8, 72, 72, 3)
-    # Backwards is twice forwards, but for the first layer, whose input needs no gradient.
+    # Backwards is twice forwards, less for the first layer, whose input needs no gradient, and more
+    # where a gradient is a convolution over a margin of zeros.
     forward = cost.flops(planned.model, (8, 64, 64, 3))
-    assert 2.5 * forward < planned.flops() < 3 * forward
+    assert 2.5 * forward < planned.flops() < 3.2 * forward
