@@ -90,8 +90,12 @@ def line(row: Row, xla: Report | None) -> str:
     report, parts = row.report, []
     for field in ("cycles", "bundles"):
         value, base = getattr(report, field), getattr(xla, field, None)
-        ratio = f" ({base / value:5.2f}x)" if value and base else " " * 9
-        parts.append(f"{value / 1e6:8.3f} M{field}{ratio}" if value else " " * 26)
+        # Against a figure that is itself a lower bound, nothing can be said.
+        ratio, least = " " * 9, field == "bundles" and report.exact is False
+        if value and base and not least:
+            ratio = f" ({base / value:5.2f}x)"
+        sign = ">=" if least else "  "
+        parts.append(f"{sign}{value / 1e6:8.3f} M{field}{ratio}" if value else " " * 28)
     parts.append(f"{report.copies:2} copies of {report.copied >> 20:5} MiB")
     if report.memory is not None:
         parts.append(f"memory {report.memory >> 20:6} MiB")

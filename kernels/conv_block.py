@@ -12,6 +12,7 @@ the rounding of the addition, their gradient goes to the one that was larger.
 
 On a TPU the pool's derivative is XLA's, which needs the convolution's result ("xla_scatter"; the
 reason is in kernels/pooling.py): it is computed again, or XLA sees that it is there already.
+"pallas_tpu" (kernels/conv_block_tpu.py) is the whole block as one kernel there, by name only.
 
 Batching. On a CPU vmap over the weights is one block after the other, also where all members see
 the same x: one wide block is slower there, as its members lie apart in memory. Whole blocks are
@@ -52,7 +53,8 @@ def conv_bias_relu_pool(
     """x: [n, *spatial, c], w: [*window, c, o], b: [o], 2 or 3 spatial axes, all of one type.
 
     window, pool_stride: of the pool, which has no padding. stride, padding: of the convolution.
-    implementation: "xla" (definition), "xla_rewrite", "xla_scatter" or None.
+    implementation: "xla" (definition), "xla_rewrite", "xla_scatter", "pallas_tpu" (3x3 over images,
+    no padding, pool of 2x2) or None.
     Returns [n, *outputs, o]. Differentiable once, in reverse ("xla" as often as XLA allows).
     Raises ValueError where the shapes do not fit together.
     """
@@ -147,12 +149,33 @@ def _bias_gradient(index: jax.Array, dz: jax.Array) -> jax.Array:
 
 
 def _gradients(
-    x: jax.Array, w: jax.Array, b: jax.Array, index: jax.Array, dz: jax.Array, *, problem: _Problem
+    x: jax.Array,
+    w: jax.Array,
+    b: jax.Array,
+    index: jax.Array,
+    dz: jax.Array,
+    *,
+    problem: _Problem,
+    pool: str | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """By x, b and w."""
+    """By x, b and w; pool: the implementation of the pool's derivative."""
     _, pull = jax.vjp(problem.conv, x, w)
-    dx, dw = pull(pooling.gradient_from_index(index, dz, problem.pool))
+    dx, dw = pull(pooling.gradient_from_index(index, dz, problem.pool, pool))
     return dx, _bias_gradient(index, dz), dw
+
+
+def _not_on_tpu(x: jax.Array, w: jax.Array, *rest: jax.Array, problem: _Problem) -> str | None:
+    from kernels import conv_block_tpu  # Pallas is slow to import, and few programs need it
+
+    return conv_block_tpu.refuses(x, w, problem.stride, problem.padding, problem.pool)
+
+
+def _forward_tpu(
+    x: jax.Array, w: jax.Array, b: jax.Array, *, problem: _Problem
+) -> tuple[jax.Array, jax.Array]:
+    from kernels import conv_block_tpu
+
+    return conv_block_tpu.forward(x, w, b)
 
 
 def _member(a: jax.Array, number: int, after: jax.Array | None) -> jax.Array:
@@ -286,7 +309,8 @@ def _backward_of(problem: _Problem) -> Callable[..., tuple[jax.Array, jax.Array,
             return dx, _members(_bias_gradient(index, dz), size), _members(pull(dy)[0], size)
 
         mapped = jax.vmap(plain, [0 if b else None for b in batched], axis_size=size)
-        elsewhere = wide if not batched[0] and problem.name != "xla_scatter" else mapped
+        by_index = problem.name not in ("xla_scatter", "pallas_tpu")
+        elsewhere = wide if not batched[0] and by_index else mapped
         found = _by_platform(run, elsewhere, size, batched, arrays, ordered=3, on_tpu=mapped)
         return found, (True,) * 3
 
@@ -316,13 +340,22 @@ _block.defvjp(_block_forward, _block_backward)
 
 _XLA = dispatch.Implementation("xla", _definition)
 _SCATTER = functools.partial(dispatch.Implementation, "xla_scatter", platforms=("tpu",))
+# By name only: no TPU was at hand, and by the count of bundles it is no shorter than XLA's two
+# kernels, though it moves half as much.
+_TPU = functools.partial(dispatch.Implementation, "pallas_tpu", platforms=(), refuses=_not_on_tpu)
 _VALUE = (
     dispatch.Implementation("xla_scatter", _value, platforms=()),
+    _TPU(lambda x, w, b, *, problem: _forward_tpu(x, w, b, problem=problem)[:1]),
     dispatch.Implementation("xla_rewrite", _value),
 )
 _FORWARD = (
+    _TPU(_forward_tpu),
     _SCATTER(_value_alone),
     dispatch.Implementation("xla_rewrite", _value_and_index_kept, platforms=("cpu",)),
     dispatch.Implementation("xla_rewrite", _value_and_index),
 )
-_GRADIENTS = (_SCATTER(_gradients_again), dispatch.Implementation("xla_rewrite", _gradients))
+_GRADIENTS = (
+    _TPU(functools.partial(_gradients, pool="pallas_tpu")),
+    _SCATTER(_gradients_again),
+    dispatch.Implementation("xla_rewrite", _gradients),
+)

@@ -5,14 +5,21 @@
 Scale and bias are those of a folded or frozen batch normalisation, the sums are what squeeze-excite
 needs; written together they need no further pass over y where the platform can fuse them.
 The convolution and its derivatives are those of `kernels.conv` with one group a channel.
+
+"pallas_gpu" is one kernel for all of it, forward (kernels/depthwise_gpu.py). Its derivative keeps
+nothing but the inputs and computes the convolution again. By name only, like the convolution.
 """
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+from jax.custom_batching import custom_vmap
 
+from kernels import dispatch
 from kernels.affine import channel_affine
 from kernels.convolution import conv
 from kernels.moments import spatial_sum
@@ -51,6 +58,29 @@ def depthwise_conv3d(
         )
     if activation is not None and activation not in _ACTIVATIONS:
         raise ValueError(f"activation is {activation!r}: use None or one of {list(_ACTIVATIONS)}")
+    settings = (activation, _fixed(stride), _fixed(padding), _fixed(dilation), implementation)
+    if dispatch.requested(implementation) == "pallas_gpu":
+        # Refuses what the kernel does not take.
+        jax.eval_shape(functools.partial(_unfused, settings), x, w, None, None)
+        scale = jnp.ones(x.shape[-1]) if scale is None else scale
+        bias = jnp.zeros(x.shape[-1]) if bias is None else bias
+        return _fused(settings, x, w, scale, bias)
+    return _unfused(settings, x, w, scale, bias)
+
+
+def _fixed(value: Any) -> Any:
+    """Lists as tuples, all the way down."""
+    return value if isinstance(value, int | str) else tuple(map(_fixed, value))
+
+
+def _unfused(
+    settings: tuple[Any, ...],
+    x: jax.Array,
+    w: jax.Array,
+    scale: jax.Array | None,
+    bias: jax.Array | None,
+) -> tuple[jax.Array, jax.Array]:
+    activation, stride, padding, dilation, implementation = settings
     y = conv(
         x,
         w[..., None, :],
@@ -68,3 +98,43 @@ def depthwise_conv3d(
     if activation is not None:
         y = _ACTIVATIONS[activation](y)
     return y, spatial_sum(y, implementation=plain)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _fused(
+    settings: tuple[Any, ...], x: jax.Array, w: jax.Array, scale: jax.Array, bias: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The whole in one kernel; vmap calls it one after the other."""
+
+    def plain(x: jax.Array, w: jax.Array, scale: jax.Array, bias: jax.Array) -> Any:
+        return dispatch.call(
+            "depthwise_conv3d", [_GPU], "pallas_gpu", x, w, scale, bias, activation=settings[0]
+        )
+
+    run = custom_vmap(plain)
+
+    @run.def_vmap
+    def rule(size: int, batched: list[bool], *arrays: jax.Array) -> tuple[Any, Any]:
+        full = [
+            a if b else jnp.broadcast_to(a, (size, *a.shape))
+            for a, b in zip(arrays, batched, strict=True)
+        ]
+        return lax.map(lambda parts: run(*parts), tuple(full)), (True, True)
+
+    return run(x, w, scale, bias)
+
+
+def _on_gpu(
+    x: jax.Array, w: jax.Array, scale: jax.Array, bias: jax.Array, *, activation: str | None
+) -> tuple[jax.Array, jax.Array]:
+    from kernels import depthwise_gpu  # only here: it takes 0.3 s to import Pallas
+
+    return depthwise_gpu.fused(x, w, jnp.stack([scale, bias]), activation)
+
+
+def _fused_backward(settings: tuple[Any, ...], saved: Any, slopes: Any) -> Any:
+    return jax.vjp(functools.partial(_unfused, settings), *saved)[1](slopes)
+
+
+_GPU = dispatch.Implementation("pallas_gpu", _on_gpu, platforms=())
+_fused.defvjp(lambda settings, *arrays: (_fused(settings, *arrays), arrays), _fused_backward)

@@ -17,12 +17,16 @@ dx is that sum over dy with the weights reversed, and with the same numbers at h
 so that one march gives both. Each block keeps its own sums of dw, for each lane, and writes them
 once; XLA adds them up over blocks and width, always in the same order.
 
+What follows the convolution in an X3D or MoViNet is done where the sums are: scale, bias and
+activation, and for squeeze-excite the sum of the results of each task and lane, which XLA adds up.
+
 Where the lanes are no multiple of 256 the last block starts earlier and computes some lanes once
 more, with the same results. Rows below the image are zeros, and are not written.
 """
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -39,6 +43,13 @@ _LANES, _SLOTS = 256, 3
 _ROWS_FORWARD, _ROWS_BACKWARD = 7, 4
 # Blocks that an H100 or H200 has in flight: two on each of its 132 multiprocessors.
 _BLOCKS = 264
+# In float32, of what Mosaic GPU has.
+_ACTIVATIONS: dict[str | None, Callable[[jax.Array], jax.Array]] = {
+    None: lambda y: y,
+    "relu": lambda y: jnp.maximum(y, 0.0),
+    "silu": lambda y: y / (1.0 + jnp.exp(-y)),
+    "hard_swish": lambda y: y * jnp.minimum(jnp.maximum(y + 3.0, 0.0), 6.0) / 6.0,
+}
 _TAPS = tuple((i, j, k) for i in range(3) for j in range(3) for k in range(3))
 
 
@@ -103,10 +114,13 @@ class _Plan:
         return self.groups, pl.cdiv(self.lanes, _LANES)
 
 
-def _march(*refs: Any, plan: _Plan, gradients: bool) -> None:
-    """The kernel. refs: see `_run`."""
+def _march(*refs: Any, plan: _Plan, kind: str, activation: str | None) -> None:
+    """The kernel. refs: see `_run`. kind: "forward", "gradients" or "fused"."""
+    gradients, fused = kind == "gradients", kind == "fused"
     if gradients:
         source, weights, x, result, partial, near, here, ready = refs
+    elif fused:
+        source, weights, affine, result, partial, near, ready = refs
     else:
         source, weights, result, near, ready = refs
     group, tile = lax.axis_index("group"), lax.axis_index("tile")
@@ -135,6 +149,17 @@ def _march(*refs: Any, plan: _Plan, gradients: bool) -> None:
                 ready.at[slot],
             )
 
+    def finished(row: jax.Array, sums: list[jax.Array]) -> tuple[list[jax.Array], Any]:
+        """The results of a frame, and their sum over the rows that are in the image."""
+        if not fused:
+            return sums, None
+        lines = [_ACTIVATIONS[activation](line * scale + bias) for line in sums]
+        total = lines[0]
+        for r, line in enumerate(lines[1:], 1):
+            certain = r < rows - plan.below
+            total += line if certain else jnp.where(row + r < plan.height, line, zero)
+        return lines, total
+
     def write(video: jax.Array, time: Any, row: jax.Array, sums: list[jax.Array]) -> None:
         for r in range(rows):
 
@@ -155,6 +180,8 @@ def _march(*refs: Any, plan: _Plan, gradients: bool) -> None:
     zero = jnp.zeros((_LANES,), jnp.float32)
     if not plan.interpreted:
         zero = plgpu.layout_cast(zero, strided)
+    if fused:
+        scale, bias = (affine[n, pl.ds(lane, _LANES)] for n in range(2))
 
     def first(video: jax.Array, row: jax.Array) -> jax.Array:
         """A row of x in the first frame, which no step has fetched."""
@@ -162,7 +189,7 @@ def _march(*refs: Any, plan: _Plan, gradients: bool) -> None:
         return jnp.where(row < plan.height, line, zero) if plan.below else line
 
     def over_time(time: jax.Array, carry: Any, task: jax.Array) -> Any:
-        (before, now), past, dw = carry
+        (before, now), past, dw, total = carry
         video, row = place(task)
         step = task * frames + time
         slot = lax.rem(step, _SLOTS)
@@ -189,13 +216,17 @@ def _march(*refs: Any, plan: _Plan, gradients: bool) -> None:
         def _() -> None:
             fetch(step + _SLOTS)
 
+        lines, added = finished(row, sums[2])
+
         @pl.when(time > 0)
         def _() -> None:
-            write(video, time - 1, row, sums[2])
+            write(video, time - 1, row, lines)
 
         if gradients:
             past, dw = (past[1], following), list(dw.values())
-        return (sums[1], sums[0]), past, dw
+        if fused:
+            total += jnp.where(time > 0, added, zero)
+        return (sums[1], sums[0]), past, dw, total
 
     def over_tasks(task: jax.Array, dw: Any) -> Any:
         video, row = place(task)
@@ -203,8 +234,12 @@ def _march(*refs: Any, plan: _Plan, gradients: bool) -> None:
         if gradients:
             past = (empty, [first(video, row + r) for r in range(rows)])
         march = functools.partial(over_time, task=task)
-        (last, _), _, dw = lax.fori_loop(0, frames, march, ((empty, empty), past, dw))
-        write(video, frames - 1, row, last)
+        start = ((empty, empty), past, dw, zero if fused else ())
+        (last, _), _, dw, total = lax.fori_loop(0, frames, march, start)
+        lines, added = finished(row, last)
+        write(video, frames - 1, row, lines)
+        if fused:
+            partial[group + task * plan.groups, pl.ds(lane, _LANES)] = total + added
         return dw
 
     dw = lax.fori_loop(0, tasks, over_tasks, [zero] * 27 if gradients else ())
@@ -216,8 +251,18 @@ def _wide(a: jax.Array) -> jax.Array:
     return a.astype(jnp.float32)
 
 
-def _run(source: jax.Array, w: jax.Array, x: jax.Array | None, interpret: Any) -> Any:
-    """The sum of the module's head over `source`, and where x is given the sums for dw."""
+def _run(
+    source: jax.Array,
+    w: jax.Array,
+    x: jax.Array | None,
+    interpret: Any,
+    affine: jax.Array | None = None,
+    activation: str | None = None,
+) -> Any:
+    """The sum of the module's head over `source`, and where x is given the sums for dw.
+
+    affine: [2, c], scale and bias of what follows; the sums for squeeze-excite are given too then.
+    """
     n, frames, height, width, c = source.shape
     most = _ROWS_FORWARD if x is None else _ROWS_BACKWARD
     plan = _Plan.of(source.shape, most, interpret is not None)
@@ -234,8 +279,13 @@ def _run(source: jax.Array, w: jax.Array, x: jax.Array | None, interpret: Any) -
         scratch[-1] = plgpu.Barrier(num_arrivals=4, num_barriers=_SLOTS)
         results.append(jax.ShapeDtypeStruct((plan.groups, 27, width * c), jnp.float32))
         operands.append(_with_zeros(x.reshape(flat.shape), plan, 0, 0))
+    kind = "forward" if x is None else "gradients"
+    if affine is not None:
+        kind = "fused"
+        results.append(jax.ShapeDtypeStruct((plan.tasks, width * c), jnp.float32))
+        operands.append(jnp.tile(affine.astype(jnp.float32), (1, width)))
     run = plgpu.kernel(
-        functools.partial(_march, plan=plan, gradients=x is not None),
+        functools.partial(_march, plan=plan, kind=kind, activation=activation),
         out_type=results,
         scratch_types=scratch,
         grid=plan.grid,
@@ -247,6 +297,8 @@ def _run(source: jax.Array, w: jax.Array, x: jax.Array | None, interpret: Any) -
     )
     y, *partial = run(*operands)
     y = y.reshape(source.shape)
+    if affine is not None:
+        return y, partial[0].reshape(n, -1, c).sum(1)
     if x is None:
         return y
     dw = partial[0].reshape(plan.groups, 27, width, c).sum((0, 2))
@@ -266,6 +318,22 @@ def forward(x: jax.Array, w: jax.Array, *, interpret: Any = None) -> jax.Array:
     interpret: None or the parameters of jax's interpreter, as for `plgpu.kernel`.
     """
     return _run(x, w, None, interpret)
+
+
+def fused(
+    x: jax.Array,
+    w: jax.Array,
+    affine: jax.Array,
+    activation: str | None,
+    *,
+    interpret: Any = None,
+) -> tuple[jax.Array, jax.Array]:
+    """activation(forward * scale + bias) and its sums over time, height and width, [n, c] float32.
+
+    affine: [2, c], scale and bias. activation: None, "relu", "silu" or "hard_swish". All in
+    float32, rounded once.
+    """
+    return _run(x, w, None, interpret, affine, activation)
 
 
 def backward(

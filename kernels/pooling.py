@@ -16,10 +16,12 @@ result and takes the gradient (select_and_scatter goes on comparing after a NaN,
 depends on what follows). Where windows overlap, gradients of half-precision types are summed in
 float32, always in the same order.
 
-On a TPU the derivative is XLA's ("xla_scatter"). The sum of selections is one fusion on CPUs and
-GPUs, but XLA's TPU compiler does not fuse the interior pads: for 512x112x112x64, 3x3 with stride 2,
-on a v5e it writes 7.5 GB of temporaries in nine pads of 18 M instruction bundles each (compiled
-with libtpu 0.0.52, never run), where select_and_scatter is one instruction without temporaries.
+On a TPU the derivative is XLA's ("xla_scatter"): its TPU compiler does not fuse the interior pads.
+For 512x112x112x64, 3x3 with stride 2, on a v5e it writes 7.5 GB of temporaries in nine pads of 18 M
+instruction bundles each (compiled with libtpu 0.0.52, never run). "pallas_tpu"
+(kernels/pooling_tpu.py) keeps the index there too and executes 11 to 26 percent fewer bundles than
+XLA, forward and backward together. No TPU was at hand to time it, and a Pallas kernel stops XLA
+from dividing a program over several chips by itself, so nothing chooses it but its name.
 """
 
 import functools
@@ -54,7 +56,7 @@ def max_pool(
     x: [n, *spatial, c] with one to three spatial axes. stride: the window where None.
     padding: "VALID", "SAME" or a (low, high) pair for each spatial axis.
     implementation: "xla" (definition, XLA's derivative), "xla_index", "xla_scatter" (as "xla", but
-    differentiable once) or None.
+    differentiable once), "pallas_tpu" (windows over height and width) or None.
     Returns [n, *outputs, c]. Differentiable once, in reverse ("xla" as often as XLA allows).
     Raises ValueError for a window that does not fit.
     """
@@ -222,6 +224,24 @@ def _value_and_index(x: jax.Array, *, windows: Windows) -> tuple[jax.Array, jax.
     return y, kept(index, windows)
 
 
+def _not_on_tpu(array: jax.Array, *rest: jax.Array, windows: Windows) -> str | None:
+    from kernels import pooling_tpu  # only here: Pallas is slow to import, and few programs need it
+
+    return pooling_tpu.refuses(array, windows)
+
+
+def _forward_tpu(x: jax.Array, *, windows: Windows) -> tuple[jax.Array, jax.Array]:
+    from kernels import pooling_tpu
+
+    return pooling_tpu.value_and_index(x, windows)
+
+
+def _gradient_tpu(index: jax.Array, dy: jax.Array, *, windows: Windows) -> jax.Array:
+    from kernels import pooling_tpu
+
+    return pooling_tpu.gradient(index, dy, windows)
+
+
 def _value_alone(x: jax.Array, *, windows: Windows) -> tuple[jax.Array, jax.Array]:
     """The value, and in place of the index what costs nothing: XLA's derivative looks at x."""
     y = _reduce_window(x, windows=windows)
@@ -248,18 +268,24 @@ def _gradient(index: jax.Array, dy: jax.Array, *, windows: Windows) -> jax.Array
 
 
 _XLA = dispatch.Implementation("xla", _reduce_window)
+_TPU = functools.partial(dispatch.Implementation, "pallas_tpu", platforms=(), refuses=_not_on_tpu)
+_SCATTER = functools.partial(dispatch.Implementation, "xla_scatter", platforms=("tpu",))
 # Without a derivative XLA's window reduction is as good off the CPU; there the unrolled maximum
 # takes 0.4 to 0.8 of its time.
-_SCATTER = functools.partial(dispatch.Implementation, "xla_scatter", platforms=("tpu",))
 _VALUE = (
     dispatch.Implementation("xla_index", _value, platforms=("cpu",)),
     dispatch.Implementation("xla_scatter", _reduce_window, platforms=()),
+    _TPU(lambda x, *, windows: _forward_tpu(x, windows=windows)[0]),
     _XLA,
 )
-_VALUE_AND_INDEX = (dispatch.Implementation("xla_index", _value_and_index),)
-_GRADIENT = (dispatch.Implementation("xla_index", _gradient),)
-_POOL_FORWARD = (_SCATTER(_value_alone), *_VALUE_AND_INDEX)
+_VALUE_AND_INDEX = (_TPU(_forward_tpu), dispatch.Implementation("xla_index", _value_and_index))
+_GRADIENT = (
+    _TPU(_gradient_tpu, refuses=lambda index, dy, *, windows: _not_on_tpu(dy, windows=windows)),
+    dispatch.Implementation("xla_index", _gradient),
+)
+_POOL_FORWARD = (_TPU(_forward_tpu), _SCATTER(_value_alone), _VALUE_AND_INDEX[-1])
 _POOL_BACKWARD = (
+    _TPU(lambda x, index, dy, *, windows: _gradient_tpu(index, dy, windows=windows)),
     _SCATTER(_scattered),
     dispatch.Implementation(
         "xla_index", lambda x, index, dy, *, windows: _gradient(index, dy, windows=windows)

@@ -63,6 +63,8 @@ class Report:
         estimate for a part of it, such as a Pallas kernel.
     bundles: instruction bundles that the program executes (TPU), a count that XLA's instructions
         and Pallas kernels have in common; waiting is not in it.
+    exact: whether bundles counts all; else loops of unknown length count as running once, and
+        there are at least as many.
     vmem: bytes of on-chip memory that the hungriest of the program's kernels claims (TPU).
     registers, spills, shared: registers a thread, bytes spilled and bytes of shared memory of the
         hungriest kernel (GPU).
@@ -74,6 +76,7 @@ class Report:
     copied: int = 0
     cycles: int | None = None
     bundles: int | None = None
+    exact: bool | None = None
     vmem: int | None = None
     registers: int | None = None
     spills: int | None = None

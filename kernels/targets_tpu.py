@@ -39,7 +39,8 @@ _FREE = {"bitcast", "constant", "copy-done", "copy-start", "get-tuple-element", 
 _FREE |= {"after-all", "partition-id", "replica-id", "slice-done", "slice-start", "tuple"}
 _NOTHING = re.compile(r'custom_call_target="(AllocateBuffer|ConcatBitcast)"')
 _BUNDLE = re.compile(r"^\s*0x[0-9a-f]+\s+([A-Z]*)\s*:\s*((?:>\s*)*)\{(\})?")
-_EXIT = re.compile(r"scmp\.\w+\.s32\.totalorder %\w+, (\d+) /\* loop exit test \*/")
+_EXIT = re.compile(r"scmp\.\w+\.s32\.totalorder (%\w+), (\d+) /\* loop exit test \*/")
+_STEP = re.compile(r"(%\w+) = sadd\.s32 (\d+), ")
 
 
 @functools.cache
@@ -103,7 +104,6 @@ def read(text: str, memory: int, listings: Sequence[str]) -> Report:
     claims = re.findall(r'"memory_space":"1","offset":"\d+","size":"(\d+)"', text)
     kernels = text.count('custom_call_target="tpu_custom_call"')
     counts = [executed(listing) for listing in listings]
-    known = [count for count in counts if count is not None]
     return Report(
         memory=memory,
         copies=len(copies),
@@ -111,7 +111,8 @@ def read(text: str, memory: int, listings: Sequence[str]) -> Report:
         cycles=None
         if any(map(_unknown, text[text.find("ENTRY") :].splitlines()))
         else sum(estimates),
-        bundles=sum(known) if known and len(known) == len(counts) else None,
+        bundles=sum(count for count, _ in counts) if counts else None,
+        exact=all(exact for _, exact in counts) if counts else None,
         vmem=max(map(int, claims), default=None),
         kernels=len(estimates) + kernels,
     )
@@ -140,33 +141,37 @@ def _copied(line: str) -> int:
     return math.prod(int(n) for n in sizes.split(",") if n) * _ITEM.get(kind, 4)
 
 
-def executed(listing: str) -> int | None:
+def executed(listing: str) -> tuple[int, bool]:
     """How many bundles an instruction executes, from the listing of its final bundles.
 
-    A line is marked with one ">" for each loop around it, LB where a loop begins. The test at a
-    loop's end compares its counter with the number of times that the loop runs. None where a loop
-    runs a number of times that is not in the listing.
+    A line is marked with one ">" for each loop around it, LB where a loop begins; after a loop's
+    end some lines may still carry its mark. The test at a loop's end compares its counter with a
+    limit; the counter grows by a constant from zero. A loop that runs a number of times that is not
+    in the listing counts once, and the second result is then False: the first is a lower bound.
     """
     loops: list[list[int]] = [[0, 1]]  # of each open loop the bundles of one run, and the runs
+    exact = True
+    growth = {name: int(step) for name, step in _STEP.findall(listing)}
 
-    def close(depth: int) -> bool:
+    def close(depth: int) -> None:
+        nonlocal exact
         while len(loops) > depth + 1:
             bundles, runs = loops.pop()
-            if not runs:
-                return False
-            loops[-1][0] += bundles * runs
-        return True
+            exact = exact and runs > 0
+            loops[-1][0] += bundles * max(runs, 1)
 
     for line in listing.splitlines():
         match = _BUNDLE.match(line)
         if match:
             # An empty bundle carries no mark, wherever it is.
             depth = len(loops) - 1 if match[3] else match[2].count(">")
-            if not close(depth - (match[1] == "LB")):
-                return None
-            loops.extend([0, 0] for _ in range(depth + 1 - len(loops)))
+            begins = match[1] == "LB"
+            close(depth - begins)
+            if begins:
+                loops.extend([0, 0] for _ in range(depth + 1 - len(loops)))
             loops[-1][0] += 1
         test = _EXIT.search(line)
         if test and len(loops) > 1:
-            loops[-1][1] = int(test[1])
-    return loops[0][0] if close(0) else None
+            loops[-1][1] = -(-int(test[2]) // growth.get(test[1], 1))
+    close(0)
+    return loops[0][0], exact

@@ -37,17 +37,28 @@ ENTRY %main {
 
 def test_bundles_are_counted_as_often_as_their_loops_run():
     inner = 5 * 4 + 7 * 1  # the empty bundle after a branch belongs to its loop
-    assert targets_tpu.executed(LISTING) == 2 + 10 * (3 + inner)
+    assert targets_tpu.executed(LISTING) == (2 + 10 * (3 + inner), True)
 
 
-def test_a_loop_of_unknown_length_has_no_count():
-    assert targets_tpu.executed(LISTING.replace("%s2, 7 /*", "%s2, %s9 /*")) is None
+def test_a_loop_of_unknown_length_counts_once():
+    listing = LISTING.replace("%s2, 7 /*", "%s2, %s9 /*")
+    assert targets_tpu.executed(listing) == (2 + 10 * (3 + 5 * 4 + 1), False)
+
+
+def test_a_counter_may_grow_by_more_than_one():
+    listing = LISTING.replace("%1 = setup", "%s3 = sadd.s32 4, %s9")
+    assert targets_tpu.executed(listing) == (2 + 3 * (3 + 5 * 4 + 7), True)
+
+
+def test_what_follows_a_loop_under_its_mark_runs_once():
+    listing = LISTING + " 0xa   :  { %7 = end }\n 0xb   : > { %8 = after }\n 0xc   :  { %9 = x }\n"
+    assert targets_tpu.executed(listing) == (2 + 10 * (3 + 27) + 3, True)
 
 
 def test_copies_and_estimates_are_read_off_the_program():
     report = targets_tpu.read(PROGRAM, 12, [LISTING, LISTING])
     size = 32 * 56 * 56 * 54 * 2 + 2 * 256 * 256 * 4
-    assert report == Report(12, 3, size, 1015, 2 * (2 + 10 * 30), 4096, kernels=5)
+    assert report == Report(12, 3, size, 1015, 2 * (2 + 10 * 30), True, 4096, kernels=5)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +76,10 @@ def test_a_program_with_a_part_of_unknown_length_has_no_estimate(line):
 def test_the_table_and_a_failure_in_it():
     row = aot.Row("conv", "a.shape", "forward", "xla_rewrite", Report(bundles=2_000_000))
     assert "2.000 Mbundles ( 1.50x)" in aot.line(row, Report(bundles=3_000_000))
+    least = Report(bundles=2_000_000, exact=False)
+    row = aot.Row("conv", "a.shape", "forward", "xla_rewrite", least)
+    line = aot.line(row, Report(bundles=3_000_000, exact=True))
+    assert ">=   2.000 Mbundles" in line and "x)" not in line
     row = aot.Row("conv", "a.shape", "forward", "pallas_tpu", None, "too large")
     assert aot.line(row, None).endswith("does not compile: too large")
 

@@ -7,7 +7,7 @@ import xml.etree.ElementTree
 import jax
 import pytest
 
-from kernels import bench, calls, devices, members, roofline, specs, torch_baseline
+from kernels import bench, calls, check, devices, members, roofline, specs, torch_baseline
 
 
 def test_a_table_a_record_and_a_picture(tmp_path, capsys, monkeypatch):
@@ -34,6 +34,41 @@ def test_a_table_a_record_and_a_picture(tmp_path, capsys, monkeypatch):
     assert [title.partition(":")[0] for title in titles] == [
         f"{result['shape']}, {result['passes']}, {result['candidate']}" for result in results
     ]
+
+
+def test_candidates_are_compared_with_the_definition(tmp_path, capsys, monkeypatch):
+    record = devices.Device("a test", 1e9, {"bfloat16": 1e9}, measured=False)
+    monkeypatch.setattr(bench, "this_device", lambda dtype: record)
+    small = specs.Spec("small", (1, 8, 8, 4), (3, 3), (1, 1), "VALID", 4)
+    monkeypatch.setattr(specs, "ALL", {"conv": (small,)})
+
+    def refused(x, w):
+        raise NotImplementedError("no such chip")
+
+    real = bench.functions
+    wrong = {"wrong": lambda x, w: real("conv", small)["xla"](x, w) * 1.1, "refused": refused}
+    monkeypatch.setattr(bench, "functions", lambda *a: real(*a) | wrong)
+    monkeypatch.setattr(
+        bench, "_slopes", lambda function, arrays: real("conv", small)["xla"](*arrays)
+    )
+    file = tmp_path / "bench.json"
+    options = ["small", "--rounds", "3", "--seconds", "1", "--dtype", "bfloat16"]
+    assert bench.main([*options, "--check", "--json", str(file)]) == 1
+    out, err = capsys.readouterr()
+    assert [line.split()[-6] for line in out.splitlines()] == ["right:", "right:", "WRONG:"] * 2
+    found = json.loads(file.read_text())
+    assert found["failures"] == err.splitlines()[1:]
+    assert "small, forward, refused does not run: no such chip" in found["failures"]
+    for result in found["results"]:
+        passed = result["check"]["error"] <= result["check"]["limit"]
+        assert passed == (result["candidate"] != "wrong")
+        assert result["memory"] >= 0
+
+
+def test_what_is_not_a_number_does_not_pass():
+    one = jax.numpy.ones(3)
+    assert check.compare(one, one, one, ["float32"]).passed
+    assert not check.compare(one.at[1].set(jax.numpy.nan), one, one, ["float32"]).passed
 
 
 def test_a_mark_at_the_roof_lies_on_the_roof():

@@ -114,6 +114,50 @@ def test_it_lowers_under_vmap_over_everything():
     ]
 
 
+@pytest.mark.parametrize(
+    ("shape", "activation"),
+    [
+        ((2, 3, 5, 4, 72), "silu"),  # rows below the image, lanes computed twice
+        pytest.param((1, 1, 8, 4, 64), "hard_swish", marks=pytest.mark.slow),
+        pytest.param((2, 2, 7, 8, 54), "relu", marks=pytest.mark.slow),
+        pytest.param((1, 2, 2, 4, 64), None, marks=pytest.mark.slow),
+    ],
+)
+def test_with_what_follows_it_is_the_definition(shape, activation, monkeypatch):
+    monkeypatch.setattr(depthwise_gpu, "_ROWS_FORWARD", 3)
+    x, w, _ = problem(shape)
+    scale, bias = some(3, shape[-1:]), some(4, shape[-1:])
+    y, sums = kernels.depthwise_conv3d(
+        x, w, scale=scale, bias=bias, activation=activation, implementation="xla"
+    )
+    interpret = params.InterpretGPUParams()
+    ours = depthwise_gpu.fused(x, w, jnp.stack([scale, bias]), activation, interpret=interpret)
+    np.testing.assert_allclose(ours[0], y, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(ours[1], sums, rtol=1e-4, atol=1e-3)
+
+
+def test_what_follows_lowers_with_its_gradients_and_under_vmap():
+    x, w, _ = problem((2, 3, 4, 8, 54), jnp.bfloat16)
+    scale = bias = jnp.ones(54, jnp.bfloat16)
+
+    def value(x, w, scale, bias):
+        y, sums = kernels.depthwise_conv3d(
+            x, w, scale=scale, bias=bias, activation="silu", implementation="pallas_gpu"
+        )
+        return y.astype(jnp.float32).sum() + sums.sum()
+
+    slopes = jax.value_and_grad(value, (0, 1, 2, 3))
+
+    ran = dispatch.implementations(slopes, x, w, scale, bias, platform="cuda")
+    named = {("depthwise_conv3d", "pallas_gpu"), ("conv_gradients", "pallas_gpu")}
+    assert ran >= {*named, ("conv", "pallas_gpu")}
+    stacked = [jnp.stack([a, a]) for a in (x, w, scale, bias)]
+    run = jax.jit(jax.vmap(value)).trace(*stacked)
+    assert run.lower(lowering_platforms=("cuda",)).out_info.shape == (2,)
+    with pytest.raises(NotImplementedError, match="stride and dilation 1"):
+        kernels.depthwise_conv3d(x, w, stride=2, implementation="pallas_gpu")
+
+
 def test_nothing_chooses_it_but_its_name():
     x, w, _ = problem((1, 3, 4, 8, 54))
     assert dispatch.implementations(lambda x, w: definition(x, w, None), x, w, platform="cuda") == {
