@@ -12,7 +12,7 @@ from zoo import cache
 def test_a_second_process_finds_what_the_first_compiled(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path))  # restored afterwards; the command sets it
     assert bench.main(["first", "--weights", "x3d_xs.k400", "--rounds", "1"]) == 0
-    head, cold, warm = (line.split() for line in capsys.readouterr().out.splitlines())
+    _, cold, warm = (line.split() for line in capsys.readouterr().out.splitlines())
     assert cold[:2] == ["x3d_xs.k400", "cold"] and warm[:2] == ["x3d_xs.k400", "warm"]
     # Total, import, load, logits: each includes what came before.
     for line in (cold, warm):
