@@ -1,6 +1,6 @@
 """`python -m experiments.bench input`: how fast clips are decoded, and what training waits for.
 
-(`bench step`, `bench search` and `bench inference` are in modules named after them.)
+(`bench step`, `search`, `inference` and `first` are in modules named after them.)
 
 First, clips at random starts are decoded by this library, by PyAV and by decord, each from a newly
 opened file, as in a training set of many files; and by this library from a shard record, that is
@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import bench_inference, bench_search, bench_step
+from experiments import bench_first, bench_inference, bench_search, bench_step
 from zoo import video
 
 Source = str | bytes
@@ -323,6 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--steps", type=int, default=30, help="batches to time of --config")
     command.set_defaults(run=_input)
     bench_inference.add_command(commands)
+    bench_first.add_command(commands)
     step = commands.add_parser(
         "step", help="the train step against PyTorch and Keras", description=bench_step.__doc__
     )

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from zoo import cache
 from zoo.commands import analyze, bench, classify, files, recognize, show
 
 
@@ -28,4 +29,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    cache.keep_compiled()
     sys.exit(main())

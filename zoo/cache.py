@@ -16,6 +16,14 @@ def folder(kind: str) -> pathlib.Path:
     return base.expanduser().absolute() / kind
 
 
+def keep_compiled() -> None:
+    """Has jax keep compiled programs in the cache, for processes that have not imported it yet.
+
+    A folder that JAX_COMPILATION_CACHE_DIR names is left as it is; empty, it turns that off.
+    """
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder("compiled")))
+
+
 @contextlib.contextmanager
 def lock(path: pathlib.Path, waiting: Callable[[], object]) -> Iterator[None]:
     """Holds the lock file `path`; the lock ends with the process, however that ends.

@@ -23,6 +23,7 @@ class Family:
     """The configs of one file of `zoo.models` and the module that they configure.
 
     table: the names of published weights for a config (`zoo.weights.maps`), where there are any.
+    tf_table: those in TensorFlow's checkpoints, where there are any.
     num_classes: of a network whose logits are not classes of the user's.
     """
 
@@ -30,6 +31,7 @@ class Family:
     module: Callable[..., Any]
     table: Callable[[Any], "Table"] | None = None
     num_classes: int | None = None
+    tf_table: Callable[[Any], "Table"] | None = None
 
 
 def _cnn() -> Family:
@@ -103,16 +105,18 @@ def _timesformer() -> Family:
 
 def _movinet() -> Family:
     from zoo.models import movinet
+    from zoo.weights.maps import movinet_tf
     from zoo.weights.maps.movinet import table
 
-    return Family(movinet.PRESETS, movinet.MoViNet, table)
+    return Family(movinet.PRESETS, movinet.MoViNet, table, tf_table=movinet_tf.table)
 
 
 def _inception() -> Family:
     from zoo.models import inception
+    from zoo.weights.maps import inception_tf
     from zoo.weights.maps.inception import table
 
-    return Family(inception.PRESETS, inception.Inception, table)
+    return Family(inception.PRESETS, inception.Inception, table, tf_table=inception_tf.table)
 
 
 def _transnetv2() -> Family:

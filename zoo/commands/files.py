@@ -11,7 +11,9 @@ def add_commands(commands: Any) -> None:
     """Adds them to a parser."""
     taking = commands.add_parser("import", help="take published weights from a downloaded file")
     taking.add_argument("name", help="weights that list shows, or a model with one such")
-    taking.add_argument("file", type=pathlib.Path, help=".pth, .pyth or .safetensors")
+    taking.add_argument(
+        "file", type=pathlib.Path, help=".pth, .pyth, .safetensors, .tar.gz or .index"
+    )
     taking.set_defaults(run=_import)
     giving = commands.add_parser("export", help="a model with its weights as a file for others")
     giving.add_argument("name", help="weights that list shows")
@@ -42,7 +44,7 @@ def _batch(text: str) -> int | None:
 def _import(chosen: argparse.Namespace) -> None:
     from zoo.weights import originals, pretrained
 
-    name = pretrained.default_weights(chosen.name)
+    name = pretrained.default_weights(chosen.name, chosen.file)
     spec = pretrained.import_weights(name, chosen.file).spec
     print(f"{name}: sha256 {spec.sha256}")
     print(f"kept in {originals.folder(name)}; use it as zoo.load_pretrained({name!r})")

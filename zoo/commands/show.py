@@ -106,7 +106,7 @@ def _weights(name: str, record: Published) -> None:
     )
     here = originals.folder(name)
     print(f"{name}: published weights of {record.model}")
-    print(f"  file        {record.url}")
+    print(f"  file        {record.url or 'more than one; see the note'}")
     print(f"  digest      {known}")
     print(f"  here        {here if here.exists() else 'not yet'}")
     print(f"  licence     {licence(name).split(': ', 1)[1]}")

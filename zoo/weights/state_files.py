@@ -2,9 +2,10 @@
 
 import os
 import pathlib
+import re
 from typing import TYPE_CHECKING
 
-from zoo.weights import torch_file
+from zoo.weights import tf_checkpoint, torch_file
 from zoo.weights.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def read(path: str | os.PathLike) -> dict[str, "np.ndarray"]:
-    """The entries of a file of torch.save or of safetensors, name to array.
+    """The entries of a file of torch.save, of safetensors or of TensorFlow, name to array.
 
     Which it is is told from the content, because published names end in anything or nothing.
 
@@ -22,6 +23,10 @@ def read(path: str | os.PathLike) -> dict[str, "np.ndarray"]:
     path = pathlib.Path(path)
     if _is_safetensors(path):
         return _read_safetensors(path)
+    if tf_checkpoint.is_checkpoint(path):
+        return tf_checkpoint.read(path)
+    if re.search(r"\.data-\d{5}-of-\d{5}$", path.name):
+        raise WeightsError(f"{path}: a part of a TensorFlow checkpoint; give its .index file")
     return torch_file.read(path)
 
 

@@ -1,5 +1,8 @@
 """MoViNet against the published PyTorch port, and what the module itself promises."""
 
+import hashlib
+import pathlib
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +10,8 @@ import pytest
 import zoo
 from zoo import cost
 from zoo.models import movinet
+from zoo.weights import convert, tf_checkpoint
+from zoo.weights.maps import movinet_tf
 
 K600 = 600
 SIDES = (48, 40)
@@ -41,16 +46,42 @@ PUBLISHED_PADDING = {
     "movinet_a0_base": [-0.170181, 0.125632, 0.178013, -0.323221, -0.132371, -0.170091],
     "movinet_a0_stream": [0.156234, 0.021989, 0.44445, -0.326481, -0.239564, -0.062721],
 }
+# Those of tensorflow/models' own network (TensorFlow 2.21) on weights made from its own names.
+TENSORFLOW = {
+    "movinet_a0_base": [-0.068542, -0.011726, -0.200165, 0.186377, 0.059508, 0.090195],
+    "movinet_a0_stream": [-0.0166, -0.135662, -0.212239, -0.190164, -0.099234, 0.145439],
+}
+INDICES = pathlib.Path(__file__).parents[1] / "weights" / "files"
 
 
 @pytest.mark.parametrize(
     "name", ["movinet_a0_base", pytest.param("movinet_a0_stream", marks=pytest.mark.slow)]
 )
-def test_the_padding_of_the_published_weights_is_the_ports(rebuilt, name):
+def test_the_published_weights_in_either_form_give_the_originals_logits(rebuilt, name):
     model = zoo.create_model(name, num_classes=K600, same_padding=True, frames=5, size=96)
     variables, clips = rebuilt(model, name, (1, 5, 96, 96, 3), 0)
-    logits = jax.jit(model.apply)(variables, clips)
+    run = jax.jit(model.apply)
+    logits = run(variables, clips)
     np.testing.assert_allclose(logits[0, :6], PUBLISHED_PADDING[name], rtol=0, atol=3e-6)
+
+    entries, _ = tf_checkpoint.entries((INDICES / f"{name}.index").read_bytes(), name)
+    state = {key: tensorflow_entry(key, entry.shape) for key, entry in entries.items()}
+    table = movinet_tf.table(model.config)
+    logits = run(convert.to_variables(table, state, variables, name), clips)
+    np.testing.assert_allclose(logits[0, :6], TENSORFLOW[name], rtol=0, atol=3e-6)
+
+
+def tensorflow_entry(name, shape):
+    """As the goldens' entries are made, under TensorFlow's names and in its layouts."""
+    digest = hashlib.sha256(f"0:{name}".encode()).digest()
+    random = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+    v = random.standard_normal(shape).astype(np.float32)
+    if name.endswith("moving_variance"):
+        return np.exp(np.float32(0.2) * v)
+    if v.ndim >= 2:
+        inputs = shape[:2] if name.endswith("depthwise_kernel") else shape[:-1]
+        return v * np.float32(np.sqrt(1 / np.prod(inputs)))
+    return np.float32(name.endswith(("gamma", "scale"))) + np.float32(0.1) * v
 
 
 # Of the PyTorch port with 600 classes.

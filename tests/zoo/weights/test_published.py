@@ -266,7 +266,7 @@ def test_every_record_is_whole(name):
     assert len(set(spec.classes)) == len(spec.classes) and list(spec.classes) == sorted(
         spec.classes
     )
-    assert record.url.startswith("https://")
+    assert record.url.startswith("https://") or (not record.url and record.note)
     assert len(record.sha256) in (0, 8, 64) and len(record.git_blob) in (0, 40)
     size = record.decode_size if isinstance(record.decode_size, int) else min(record.decode_size)
     assert record.size <= size
