@@ -10,6 +10,9 @@ nothing but this index and the gradient, and writes what is as large as the conv
 once. The values are the same to the last bit; where two numbers of a window become equal only by
 the rounding of the addition, their gradient goes to the one that was larger.
 
+On a TPU the pool's derivative is XLA's, which needs the convolution's result ("xla_scatter"; the
+reason is in kernels/pooling.py): it is computed again, or XLA sees that it is there already.
+
 Batching. On a CPU vmap over the weights is one block after the other, also where all members see
 the same x: one wide block is slower there, as its members lie apart in memory. Whole blocks are
 written out, not single operators, because joining the members and taking them apart again between
@@ -49,7 +52,7 @@ def conv_bias_relu_pool(
     """x: [n, *spatial, c], w: [*window, c, o], b: [o], 2 or 3 spatial axes, all of one type.
 
     window, pool_stride: of the pool, which has no padding. stride, padding: of the convolution.
-    implementation: "xla" (definition), "xla_rewrite" or None.
+    implementation: "xla" (definition), "xla_rewrite", "xla_scatter" or None.
     Returns [n, *outputs, o]. Differentiable once, in reverse ("xla" as often as XLA allows).
     Raises ValueError where the shapes do not fit together.
     """
@@ -115,13 +118,36 @@ def _value_and_index_kept(
     return jax.nn.relu(y), pooling.kept(index, problem.pool)
 
 
+def _value_alone(
+    x: jax.Array, w: jax.Array, b: jax.Array, *, problem: _Problem
+) -> tuple[jax.Array, jax.Array]:
+    """The result, and in place of the index what costs nothing: _gradients_again reads none."""
+    y = _pooled(x, w, b, problem)
+    return y, jnp.zeros(y.shape, pooling.index_type(problem.pool))
+
+
+def _pooled(x: jax.Array, w: jax.Array, b: jax.Array, problem: _Problem) -> jax.Array:
+    pool = problem.pool
+    y = max_pool(problem.conv(x, w), pool.window, stride=pool.stride, implementation="xla_scatter")
+    return jax.nn.relu(y + b)
+
+
+def _gradients_again(
+    x: jax.Array, w: jax.Array, b: jax.Array, index: jax.Array, dz: jax.Array, *, problem: _Problem
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """By x, b and w, from the inputs alone."""
+    _, pull = jax.vjp(lambda x, w, b: _pooled(x, w, b, problem), x, w, b)
+    dx, dw, db = pull(dz)
+    return dx, db, dw
+
+
 def _bias_gradient(index: jax.Array, dz: jax.Array) -> jax.Array:
     alive = index != pooling.nothing(index.dtype)
     return bias_gradient(jnp.where(alive, dz, jnp.zeros((), dz.dtype)))
 
 
 def _gradients(
-    x: jax.Array, w: jax.Array, index: jax.Array, dz: jax.Array, *, problem: _Problem
+    x: jax.Array, w: jax.Array, b: jax.Array, index: jax.Array, dz: jax.Array, *, problem: _Problem
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """By x, b and w."""
     _, pull = jax.vjp(problem.conv, x, w)
@@ -147,8 +173,11 @@ def _by_platform(
     batched: list[bool],
     arrays: Sequence[jax.Array],
     ordered: int,
+    on_tpu: Callable[..., Any] | None = None,
 ) -> Any:
     """vmap as `size` calls of run, one after the other, on a CPU, and as `elsewhere` on the rest.
+
+    on_tpu: in place of `elsewhere` there.
 
     XLA would run the first operation of all members, then the second, with the results of all in
     memory and none in the cache. So a member begins with arrays[ordered], and that waits for the
@@ -174,14 +203,20 @@ def _by_platform(
             zero = (last * 0).astype(jnp.int32)  # XLA keeps this product: it might be NaN
         return jax.tree.map(lambda *members: jnp.stack(members), *results)
 
-    def others(*parts: jax.Array) -> Any:
-        queue = iter(parts)
-        return elsewhere(*(next(queue) if b else a for a, b in zip(arrays, batched, strict=True)))
+    def whole(call: Callable[..., Any]) -> Callable[..., Any]:
+        def at_once(*parts: jax.Array) -> Any:
+            queue = iter(parts)
+            return call(*(next(queue) if b else a for a, b in zip(arrays, batched, strict=True)))
+
+        return at_once
 
     mapped = [a for a, b in zip(arrays, batched, strict=True) if b]
-    if size > WRITTEN_OUT:
-        return others(*mapped)
-    return lax.platform_dependent(*mapped, cpu=in_turn, default=others)
+    special = {} if on_tpu is None else {"tpu": whole(on_tpu)}
+    if size <= WRITTEN_OUT:
+        special["cpu"] = in_turn
+    if not special:
+        return whole(elsewhere)(*mapped)
+    return lax.platform_dependent(*mapped, default=whole(elsewhere), **special)
 
 
 def _widened(a: jax.Array, batched: bool, size: int) -> jax.Array:
@@ -227,7 +262,7 @@ def _forward_of(problem: _Problem, with_index: bool) -> Callable[..., tuple[jax.
 
 @functools.cache
 def _backward_of(problem: _Problem) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
-    """(x, w, index, dz) to the gradients by x, b and w, with the batching rule."""
+    """(x, w, b, index, dz) to the gradients by x, b and w, with the batching rule."""
 
     def plain(*arrays: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         name, operator = problem.name, "conv_bias_relu_pool_gradients"
@@ -238,7 +273,9 @@ def _backward_of(problem: _Problem) -> Callable[..., tuple[jax.Array, jax.Array,
     @run.def_vmap
     def rule(size: int, batched: list[bool], *arrays: jax.Array) -> tuple[Any, Any]:
         def wide(x: jax.Array, *rest: jax.Array) -> tuple[jax.Array, ...]:
-            w, index, dz = (_widened(a, b, size) for a, b in zip(rest, batched[1:], strict=True))
+            w, _, index, dz = (
+                _widened(a, is_mapped, size) for a, is_mapped in zip(rest, batched[1:], strict=True)
+            )
             dy = pooling.gradient_from_index(index, dz, problem.pool)
             _, pull = jax.vjp(lambda w: problem.conv(x, w), w)
 
@@ -248,9 +285,10 @@ def _backward_of(problem: _Problem) -> Callable[..., tuple[jax.Array, jax.Array,
             dx = jax.vmap(by_x)(_members(dy, size), _members(w, size))
             return dx, _members(_bias_gradient(index, dz), size), _members(pull(dy)[0], size)
 
-        axes = [0 if b else None for b in batched]
-        elsewhere = jax.vmap(plain, axes, axis_size=size) if batched[0] else wide
-        return _by_platform(run, elsewhere, size, batched, arrays, ordered=2), (True,) * 3
+        mapped = jax.vmap(plain, [0 if b else None for b in batched], axis_size=size)
+        elsewhere = wide if not batched[0] and problem.name != "xla_scatter" else mapped
+        found = _by_platform(run, elsewhere, size, batched, arrays, ordered=3, on_tpu=mapped)
+        return found, (True,) * 3
 
     return run
 
@@ -264,7 +302,7 @@ def _block_forward(
     problem: _Problem, x: jax.Array, w: jax.Array, b: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     z, index = _forward_of(problem, True)(x, w, b)
-    return z, (x, w, index)
+    return z, (x, w, b, index)
 
 
 def _block_backward(
@@ -277,9 +315,14 @@ def _block_backward(
 _block.defvjp(_block_forward, _block_backward)
 
 _XLA = dispatch.Implementation("xla", _definition)
-_VALUE = (dispatch.Implementation("xla_rewrite", _value),)
+_SCATTER = functools.partial(dispatch.Implementation, "xla_scatter", platforms=("tpu",))
+_VALUE = (
+    dispatch.Implementation("xla_scatter", _value, platforms=()),
+    dispatch.Implementation("xla_rewrite", _value),
+)
 _FORWARD = (
+    _SCATTER(_value_alone),
     dispatch.Implementation("xla_rewrite", _value_and_index_kept, platforms=("cpu",)),
     dispatch.Implementation("xla_rewrite", _value_and_index),
 )
-_GRADIENTS = (dispatch.Implementation("xla_rewrite", _gradients),)
+_GRADIENTS = (_SCATTER(_gradients_again), dispatch.Implementation("xla_rewrite", _gradients))

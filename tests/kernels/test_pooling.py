@@ -153,16 +153,35 @@ def test_wrong_arguments(shape, window, arguments, message):
         kernels.max_pool(jnp.zeros(shape), window, **arguments)
 
 
-@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
-def test_which_implementation_runs_and_no_scatter_is_left(platform):
+@pytest.mark.parametrize(
+    ("platform", "name"), [("cpu", "xla_index"), ("cuda", "xla_index"), ("tpu", "xla_scatter")]
+)
+def test_which_implementation_runs_and_where_a_scatter_is_left(platform, name):
     def gradient(x):
         return jax.grad(lambda x: kernels.max_pool(x, 3, stride=2).sum())(x)
 
     x = jax.ShapeDtypeStruct((1, 9, 9, 8), jnp.bfloat16)
     ran = dispatch.implementations(gradient, x, platform=platform)
-    assert ran == {("max_pool", "xla_index"), ("max_pool_dx", "xla_index")}
+    assert ran == {("max_pool", name), ("max_pool_dx", name)}
     text = jax.jit(gradient).trace(x).lower(lowering_platforms=(platform,)).as_text()
-    assert "scatter" not in text
+    assert ("scatter" in text) == (platform == "tpu")
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
+def test_xla_scatter_is_xla_but_for_its_batching(padding):
+    x = jax.nn.relu(jax.random.normal(jax.random.key(0), (3, 2, 7, 9, 4)))
+
+    def both(x, name):
+        def loss(x):
+            y = kernels.max_pool(x, 3, stride=2, padding=padding, implementation=name)
+            return (y**2).sum(), y
+
+        return jax.grad(loss, has_aux=True)(x)
+
+    ours = jax.jit(jax.vmap(lambda x: both(x, "xla_scatter")))(x)
+    for number in range(3):
+        for a, b in zip(ours, both(x[number], "xla"), strict=True):
+            np.testing.assert_array_equal(a[number], b)
 
 
 def test_vmap_makes_the_batch_larger():
