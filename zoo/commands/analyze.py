@@ -47,9 +47,9 @@ def _analyze(chosen: argparse.Namespace) -> int:
     if chosen.complexity:
         settings["complexity"] = {}
     if chosen.actions is not None:
-        from zoo import registry
+        from zoo.weights.pretrained import require_weights
 
-        registry.require_name("weights", chosen.actions, registry.list_weights())
+        require_weights(chosen.actions)
         names = ("actions", "every", "high", "low", "shortest")
         settings["actions"] = {name: getattr(chosen, name) for name in names}
     report = tasks.Report(chosen, COLUMNS, rows, lines)

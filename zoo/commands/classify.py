@@ -22,7 +22,9 @@ def add_commands(commands: Any) -> None:
     command = commands.add_parser("classify", help="the most probable classes of videos")
     tasks.add_inputs(command)
     command.add_argument(
-        "--model", default=DEFAULT, help=f"trained weights that list shows (default: {DEFAULT})"
+        "--model",
+        default=DEFAULT,
+        help=f"trained weights that list shows, or a run's folder (default: {DEFAULT})",
     )
     command.add_argument("--top", type=int, default=5, help="classes to name")
     command.add_argument("--crops", type=int, default=1, choices=(1, 3), help="places in a frame")
@@ -52,9 +54,9 @@ def add_commands(commands: Any) -> None:
 
 
 def _classify(chosen: argparse.Namespace) -> int:
-    from zoo import registry
+    from zoo.weights.pretrained import require_weights
 
-    registry.require_name("weights", chosen.model, registry.list_weights())
+    require_weights(chosen.model)
     if "-" in chosen.inputs:
         return _live(chosen)
     if chosen.fps is not None or chosen.restart is not None or chosen.drop:

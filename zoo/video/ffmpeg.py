@@ -36,7 +36,9 @@ CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,flv,live_flv,asf,asf_o,mpeg,mpegts,mpegvideo,"
     "ogg,nut,mxf,gxf,ivf,apng,webp_anim,h261,h263,h264,hevc,vvc,av1,obu,m4v,mjpeg,"
     "mjpeg_2000,yuv4mpegpipe,rm,nsv,nuv,wtv,dv,swf,vc1,vc1test,dirac,cavsvideo,avs2,avs3,amv,"
-    "roq,bink,smk,flic,fits,dxa,4xm,kux"
+    "roq,bink,smk,flic,fits,dxa,4xm,kux,"
+    # Single pictures: a video of one frame.
+    "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe"
 )
 
 # Frames of more pixels than 8K (7680 x 4320) twice over are refused before they are allocated.
