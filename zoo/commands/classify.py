@@ -92,6 +92,8 @@ def _classify(chosen: argparse.Namespace) -> int:
         except VideoError as error:
             print(f"no film: {error}", file=sys.stderr)
 
+    if chosen.cam:
+        cam()  # That a model has no map to look at is said before anything else is done.
     return tasks.run(chosen, make, settings, report, also if chosen.cam else None)
 
 
