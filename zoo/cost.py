@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -87,8 +87,16 @@ def flops(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> int:
         return model.apply(variables, clips)
 
     with xla_definitions():
-        program = jax.make_jaxpr(logits)(variables, clips)
-    return _flops(program.jaxpr)
+        return program_flops(logits, variables, clips)
+
+
+def program_flops(function: Callable[..., Any], *arguments: Any) -> int:
+    """Multiplications and additions in the convolutions and products of `function(*arguments)`.
+
+    Arguments are arrays or shapes. Call it within `xla_definitions`: what other implementations of
+    an operator do is not seen.
+    """
+    return _flops(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 @contextlib.contextmanager
