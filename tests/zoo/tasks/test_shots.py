@@ -69,7 +69,7 @@ def test_the_camera():
         (0.5, 0.0, 0.0),
         (-1.0, 0.25, 0.0),
         (0.0, 0.0, 0.01),
-        (0.0, 0.5, -0.01),
+        (0.0, 0.0, -0.01),
     ]
     frames = []
     for right, down, growth in speeds:
