@@ -17,9 +17,10 @@ from zoo.video.stream import View
 # Frames of a shot that are compared to choose the one that stands for it.
 _COMPARED = 64
 # Levels by which colours of shots differ that are nothing alike; the share of time that a summary
-# stands for.
+# stands for; and how many shots it chooses from.
 _UNLIKE = 51.0
 _COVERED = 0.9
+_CANDIDATES = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,14 +186,19 @@ def summary(colours: np.ndarray, lengths: np.ndarray) -> list[int]:
       lengths: [n], of the shots.
     """
     some = colours.astype(np.float32)
-    alike = np.stack([1 - np.abs(some - row).mean(1) / _UNLIKE for row in some])
-    alike = np.maximum(alike, 0)
-    weights = lengths / lengths.sum()
+    # Of a long film, the longest shots are enough to choose from.
+    longest = np.sort(np.argsort(-lengths, kind="stable")[:_CANDIDATES])
+    alike = np.empty((len(longest), len(some)), np.float32)
+    for row, number in zip(alike, longest, strict=True):
+        row[:] = np.maximum(1 - np.abs(some - some[number]).mean(1) / _UNLIKE, 0)
+    weights = (lengths / lengths.sum()).astype(np.float32)
     covered = np.zeros(len(some), np.float32)
     chosen: list[int] = []
-    while covered @ weights < _COVERED:
-        chosen.append(int((np.maximum(alike, covered) @ weights).argmax()))
-        covered = np.maximum(covered, alike[chosen[-1]])
+    while covered @ weights < _COVERED and len(chosen) < len(longest):
+        gains = [float(np.maximum(row, covered) @ weights) for row in alike]
+        best = int(np.argmax(gains))
+        chosen.append(int(longest[best]))
+        covered = np.maximum(covered, alike[best])
     return sorted(chosen)
 
 
