@@ -43,7 +43,7 @@ def spliced(seed: int, clips: Sequence[np.ndarray], seconds: float) -> compose.C
     """One video: every shot is a part of another clip, of half a second at least."""
     rng = np.random.default_rng(seed)
 
-    def shots() -> Iterator[np.ndarray]:
+    def shots() -> Iterator[compose.Shot]:
         last = -1
         while True:
             chosen = int(rng.integers(len(clips)))
@@ -52,20 +52,24 @@ def spliced(seed: int, clips: Sequence[np.ndarray], seconds: float) -> compose.C
             clip, last = clips[chosen], chosen
             length = int(rng.integers(min(len(clip), 25), min(len(clip), 100) + 1))
             start = int(rng.integers(len(clip) - length + 1))
-            yield clip[start : start + length]
+            yield compose.Shot(clip[start : start + length])
 
     return compose.splice(rng, shots(), int(seconds * RATE))
 
 
-def ours(paths: Sequence[pathlib.Path]) -> list[Found]:
-    """This project's network."""
+def ours(weights: pathlib.Path | None) -> Callable[[Sequence[pathlib.Path]], list[Found]]:
+    """This project's network, with the shipped weights or others."""
     from zoo.tasks import engine
     from zoo.tasks.analyze import Analyze
+    from zoo.tasks.shots.model import ShotModel
 
-    return [
-        [(t.first_frame, t.last_frame) for t in outcome.results["analyze"].transitions]
-        for outcome in engine.run(paths, [Analyze()])
-    ]
+    def run(paths: Sequence[pathlib.Path]) -> list[Found]:
+        return [
+            [(t.first_frame, t.last_frame) for t in outcome.results["analyze"].transitions]
+            for outcome in engine.run(paths, [Analyze(ShotModel(weights))])
+        ]
+
+    return run
 
 
 def scdet(threshold: float) -> Callable[[Sequence[pathlib.Path]], list[Found]]:
@@ -109,6 +113,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=40)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scenedetect", metavar="PYTHON", help="that has PySceneDetect")
+    parser.add_argument("--weights", type=pathlib.Path, help="of this project, to judge others")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     paths = [found.path for found in files.find(chosen.clips)]
@@ -126,7 +131,9 @@ def main() -> None:
         truths.append(scoring.truth_of(composed.cuts, composed.gradual))
     counts = {k: sum(b[0] == k for t in truths for b in t) for k in ("cut", "gradual")}
     print(f"{len(written)} videos, {counts['cut']} cuts, {counts['gradual']} gradual", flush=True)
-    methods: dict[str, Callable[[Sequence[pathlib.Path]], list[Found]]] = {"this project": ours}
+    methods: dict[str, Callable[[Sequence[pathlib.Path]], list[Found]]] = {
+        "this project": ours(chosen.weights)
+    }
     for threshold in (10.0, 6.0, 14.0):
         methods[f"ffmpeg scdet {threshold:g}"] = scdet(threshold)
     if chosen.scenedetect:

@@ -11,6 +11,13 @@ KINDS = ("cut", "dissolve", "fade", "wipe")
 _SHARES = (0.5, 0.22, 0.12, 0.16)
 
 
+class Shot(NamedTuple):
+    """Frames, uint8 [t h w 3], and whether they have to follow the shot before with a cut."""
+
+    frames: np.ndarray
+    cut: bool = False
+
+
 class Composed(NamedTuple):
     """Frames and their boundaries.
 
@@ -27,25 +34,24 @@ class Composed(NamedTuple):
 
 def compose(rng: np.random.Generator, clips: Sequence[np.ndarray], length: int) -> Composed:
     """A sequence of `length` frames; half of its shots are parts of `clips`, half are drawn."""
-
-    def shots() -> Iterator[np.ndarray]:
-        while True:
-            yield _shot(rng, clips)
-
-    whole = splice(rng, shots(), length + 60)
+    whole = splice(rng, _shots(rng, clips), length + 60)
     # Begin anywhere, so that boundaries are not always far from the start.
     start = int(rng.integers(0, 60))
     frames, cuts, gradual = (part[start : start + length] for part in whole)
     cuts[0] = 0  # What comes before is not seen.
+    if rng.random() < 0.15:
+        frames = scenes.framed(rng, frames)
+    if rng.random() < 0.3:
+        frames = scenes.pulsing(rng, frames)
     return Composed(frames, cuts, gradual)
 
 
-def splice(rng: np.random.Generator, shots: Iterator[np.ndarray], length: int) -> Composed:
-    """Shots, uint8 [t h w 3] of any one size, joined until there are `length` frames or more."""
-    frames = next(shots)
+def splice(rng: np.random.Generator, shots: Iterator[Shot], length: int) -> Composed:
+    """Shots of any one size, joined until there are `length` frames or more."""
+    frames = next(shots).frames
     cuts, gradual = np.zeros(len(frames), np.float32), np.zeros(len(frames), np.float32)
-    for following in shots:
-        kind = KINDS[int(rng.choice(len(KINDS), p=_SHARES))]
+    for following, cut in shots:
+        kind = "cut" if cut else KINDS[int(rng.choice(len(KINDS), p=_SHARES))]
         steps = 0 if kind == "cut" else int(np.exp(rng.uniform(np.log(4), np.log(48))))
         steps = min(steps, len(frames) // 2, len(following) // 2)
         # Two transitions never meet: what a transition covers is of the last shot alone.
@@ -69,13 +75,33 @@ def splice(rng: np.random.Generator, shots: Iterator[np.ndarray], length: int) -
     return Composed(frames, cuts, gradual)
 
 
-def _shot(rng: np.random.Generator, clips: Sequence[np.ndarray]) -> np.ndarray:
-    length = int(np.exp(rng.uniform(np.log(10), np.log(150))))
-    if clips and rng.random() < 0.5:
-        shot = scenes.real_shot(rng, clips[int(rng.integers(len(clips)))], length)
-    else:
-        shot = scenes.drawn_shot(rng, length)
-    return scenes.disturbed(rng, shot)
+def _shots(rng: np.random.Generator, clips: Sequence[np.ndarray]) -> Iterator[Shot]:
+    """Shots without end. Some look alike: one camera at two times, or the same colours."""
+    last = None
+    while True:
+        length = int(np.exp(rng.uniform(np.log(10), np.log(150))))
+        again = int(rng.integers(10, 60)) if rng.random() < 0.2 else 0
+        gap = int(rng.integers(8, 40)) if again else 0
+        if clips and rng.random() < 0.5:
+            clip = clips[int(rng.integers(len(clips)))]
+            shot = scenes.real_shot(rng, clip, length + gap + again)
+        else:
+            shot = scenes.drawn_shot(rng, length + gap + again)
+        if last is not None and rng.random() < 0.12:
+            shot = scenes.recoloured(shot, last)
+        before, after = shot[:length], shot[length + gap :]
+        yield Shot(scenes.disturbed(rng, before))
+        # Where nothing has changed nobody could tell that time was left out.
+        if again and _differ(before, after):
+            yield Shot(scenes.disturbed(rng, scenes.retaken(rng, after)), cut=True)
+        last = shot[-1]
+
+
+def _differ(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether the first frame of one differs from the last of the other more than frames do."""
+    some = before[-10:].astype(np.float32)
+    usual = np.abs(np.diff(some, axis=0)).mean() if len(some) > 1 else 0.0
+    return bool(np.abs(after[0] - some[-1]).mean() > max(4.0, 3 * usual))
 
 
 def _ramp(rng: np.random.Generator, steps: int) -> np.ndarray:

@@ -40,14 +40,20 @@ def drawn_shot(rng: np.random.Generator, frames: int) -> np.ndarray:
     things = [_thing(rng, frames) for _ in range(int(rng.integers(0, 5)))]
     if not things:
         return _filmed(rng, lambda k: ground, frames, _PANORAMA)
-    ys, xs = np.mgrid[: _PANORAMA[0], : _PANORAMA[1]]
 
     def scene(k: int) -> np.ndarray:
         image = ground.copy()
         for colour, texture, path, radii, square in things:
-            dy, dx = (ys - path[k, 0]) / radii[0], (xs - path[k, 1]) / radii[1]
+            # Only the part of the picture where the thing is.
+            low = np.maximum(np.floor(path[k] - radii).astype(int), 0)
+            high = np.minimum(np.ceil(path[k] + radii).astype(int) + 1, _PANORAMA)
+            if (low >= high).any():
+                continue
+            place = slice(low[0], high[0]), slice(low[1], high[1])
+            dy = ((np.arange(low[0], high[0]) - path[k, 0]) / radii[0])[:, None]
+            dx = ((np.arange(low[1], high[1]) - path[k, 1]) / radii[1])[None, :]
             inside = np.maximum(abs(dy), abs(dx)) < 1 if square else dy**2 + dx**2 < 1
-            image[inside] = np.clip(colour + texture[inside], 0, 255)
+            image[place][inside] = np.clip(colour + texture[place][inside], 0, 255)
         return image
 
     return _filmed(rng, scene, frames, _PANORAMA)
@@ -92,7 +98,7 @@ def _filmed(rng: np.random.Generator, scene, frames: int, size: tuple[int, int])
     centre = np.array([h, w]) / 2 + np.cumsum(
         velocity + rng.normal(0, shake, (frames, 2)) + np.stack([0 * whip, whip], 1), axis=0
     )
-    result = np.empty((frames, HEIGHT, WIDTH, 3))
+    result = np.empty((frames, HEIGHT, WIDTH, 3), np.float32)
     for k in range(frames):
         tall = min(h, w * HEIGHT / WIDTH) * np.clip(zoom[k], 0.35, 1.0)
         wide = tall * WIDTH / HEIGHT
@@ -135,8 +141,45 @@ def _graded(rng: np.random.Generator, shot: np.ndarray) -> np.ndarray:
         shot = np.repeat(shot.mean(-1, keepdims=True), 3, -1)
     shot = np.clip(shot, 0, 1) ** np.exp(rng.normal(0, 0.35))
     shot = (shot - 0.5) * rng.uniform(0.5, 1.3) + 0.5 + rng.normal(0, 0.08)
-    shot = shot * np.exp(rng.normal(0, 0.08, 3)) + rng.normal(0, 0.004 * rng.random(), shot.shape)
+    noise = rng.standard_normal(shot.shape, np.float32) * np.float32(0.004 * rng.random())
+    shot = shot * np.exp(rng.normal(0, 0.08, 3)).astype(np.float32) + noise
     return (255 * np.clip(shot, 0, 1)).astype(np.uint8)
+
+
+def recoloured(shot: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The shot with the mean and the spread of the colours of another frame."""
+    values = shot.astype(np.float32)
+    spread = values.std((0, 1, 2)) + 1
+    values = (values - values.mean((0, 1, 2))) / spread * other.std((0, 1)) + other.mean((0, 1))
+    return np.clip(values, 0, 255).astype(np.uint8)
+
+
+def retaken(rng: np.random.Generator, shot: np.ndarray) -> np.ndarray:
+    """The shot as the same camera sees it at another time: moved a little, in other light."""
+    moved = np.roll(shot, rng.integers(-1, 2, 2), (1, 2)) if rng.random() < 0.3 else shot
+    gain = np.exp(rng.normal(0, 0.1)) if rng.random() < 0.5 else 1.0
+    return np.clip(moved * gain, 0, 255).astype(np.uint8)
+
+
+def framed(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
+    """The sequence in a window of a picture that stands still: a third of it at least."""
+    still = _texture(rng, (HEIGHT, WIDTH))
+    if rng.random() < 0.3:
+        still[:] = rng.integers(0, 256, 3) * rng.integers(0, 2)
+    tall, wide = rng.uniform(0.55, 1, 2)
+    h, w = round(tall * HEIGHT), round(wide * WIDTH)
+    y, x = int(rng.integers(HEIGHT - h + 1)), int(rng.integers(WIDTH - w + 1))
+    result = np.broadcast_to(still, frames.shape).copy()
+    result[:, y : y + h, x : x + w] = frames[:, y : y + h, x : x + w]
+    return result
+
+
+def pulsing(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
+    """The sequence with errors that stay for some frames, as a codec's do from key frame on."""
+    every, size = int(rng.integers(10, 60)), rng.uniform(0.5, 3)
+    errors = rng.normal(0, size, (len(frames) // every + 2, 9, 16, 3)).repeat(3, 1).repeat(3, 2)
+    places = (np.arange(len(frames)) + int(rng.integers(every))) // every
+    return np.clip(frames + errors[places], 0, 255).astype(np.uint8)
 
 
 def disturbed(rng: np.random.Generator, shot: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from experiments.config import ConfigError, dumps
 from experiments.configs import CONFIGS
 from experiments.publish import publish
 from zoo import registry
+from zoo.weights.errors import WeightsError
 
 
 def finished_run(folder, config):
@@ -39,6 +40,14 @@ def test_the_weights_and_the_card_are_those_of_the_run(tmp_path) -> None:
     assert spec.results["val/top1"] == 0.25 and spec.classes[3] == "class 3"
     stored, _ = zoo.read_weights(files / "small.test.safetensors", spec.sha256)
     jax.tree.map(np.testing.assert_array_equal, stored, variables)
+    # The folder itself is weights, too.
+    own = zoo.load_pretrained(str(run))
+    jax.tree.map(np.testing.assert_array_equal, own.variables, variables)
+    same = ("model", "classes", "frames", "size", "decode_size", "mean", "std", "sampling", "fit")
+    assert all(getattr(own.spec, name) == getattr(spec, name) for name in same)
+    (run / "metrics.json").unlink()
+    with pytest.raises(WeightsError, match="not a finished run"):
+        zoo.load_pretrained(str(run))
     card = (files / "small.test.md").read_text()
     assert spec.sha256 in card and "python -m experiments.run --config cnn_small`" in card
 

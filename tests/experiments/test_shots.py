@@ -19,7 +19,7 @@ def test_labels_are_where_frames_change(seed):
     """Shots of one colour each: frames in transition, and no others, are of neither colour."""
     values = [20, 90, 160, 230, 60, 130, 200]
     rng = np.random.default_rng(seed)
-    composed = compose.splice(rng, iter([plain(v, 60) for v in values]), 300)
+    composed = compose.splice(rng, iter([compose.Shot(plain(v, 60)) for v in values]), 300)
     frames = composed.frames.reshape(len(composed.frames), -1)
     pure = np.array([len(set(row.tolist())) == 1 and row[0] in values for row in frames])
     assert pure[composed.gradual == 0].all()

@@ -1,4 +1,4 @@
-"""python -m zoo analyze INPUT...: shots, transitions and key frames of videos."""
+"""python -m zoo analyze INPUT...: shots, key frames, motion and actions of videos."""
 
 import argparse
 import sys
@@ -8,19 +8,33 @@ from typing import Any
 from zoo.commands import tasks
 
 COLUMNS = ("video", "shot", "start", "end", "first_frame", "last_frame", "key_time", "key_frame",
-           "motion", "luma", "ends_with")  # fmt: skip
+           "motion", "luma", "pan", "tilt", "zoom", "flow", "ends_with")  # fmt: skip
+# Widths or heights of the picture, or its growth, a second: a camera that moves less stands still.
+_MOVES = 0.05
 FORMATS = ("csv", "edl", "otio", "vtt", "html")
 
 
 def add_commands(commands: Any) -> None:
     """Adds it to a parser."""
-    command = commands.add_parser("analyze", help="shots, transitions and key frames of videos")
+    command = commands.add_parser("analyze", help="shots, key frames, motion and actions of videos")
     tasks.add_inputs(command)
     command.add_argument(
         "--formats", nargs="+", choices=FORMATS, default=[],
         help="with --out, also write for each video: a scene list (csv), an edit decision list "
         "(edl), an OpenTimelineIO timeline (otio), chapters (vtt), a page to look at (html)",
     )  # fmt: skip
+    command.add_argument(
+        "--complexity", action="store_true",
+        help="also spatial and temporal information (ITU-T P.910), at the video's own size",
+    )  # fmt: skip
+    command.add_argument(
+        "--actions", metavar="MODEL",
+        help="also when each class of this model is seen, and change points of its classes",
+    )  # fmt: skip
+    command.add_argument("--every", type=float, help="with --actions: seconds between windows")
+    command.add_argument("--high", type=float, default=0.5, help="probability that an action has")
+    command.add_argument("--low", type=float, default=0.3, help="and above which it goes on")
+    command.add_argument("--shortest", type=float, default=0.0, help="seconds of an action")
     command.set_defaults(run=_analyze)
 
 
@@ -29,12 +43,33 @@ def _analyze(chosen: argparse.Namespace) -> int:
 
     if chosen.formats and chosen.out is None:
         raise ValueError("--formats writes files; say with --out DIR where they go")
+    settings: dict[str, Any] = {"analyze": {"weights": model.SHA256}}
+    if chosen.complexity:
+        settings["complexity"] = {}
+    if chosen.actions is not None:
+        from zoo.weights.pretrained import require_weights
+
+        require_weights(chosen.actions)
+        names = ("actions", "every", "high", "low", "shortest")
+        settings["actions"] = {name: getattr(chosen, name) for name in names}
     report = tasks.Report(chosen, COLUMNS, rows, lines)
 
     def make() -> list[Any]:
         from zoo.tasks.analyze import Analyze
 
-        return [Analyze()]
+        made: list[Any] = [Analyze()]
+        if chosen.complexity:
+            from zoo.tasks.complexity import MeasureComplexity
+
+            made.append(MeasureComplexity())
+        if chosen.actions is not None:
+            from zoo.tasks.actions import FindActions, Rule
+            from zoo.weights.pretrained import load_pretrained
+
+            rule = Rule(chosen.high, chosen.low, shortest=chosen.shortest)
+            weights = load_pretrained(chosen.actions)
+            made.append(FindActions(weights, rule=rule, every=chosen.every))
+        return made
 
     def also(video: Any, record: Mapping[str, Any]) -> None:
         from zoo.tasks import editing, page, records
@@ -52,7 +87,7 @@ def _analyze(chosen: argparse.Namespace) -> int:
             except VideoError as error:
                 print(f"no page: {error}", file=sys.stderr)
 
-    return tasks.run(chosen, make, {"analyze": {"weights": model.SHA256}}, report, also)
+    return tasks.run(chosen, make, settings, report, also)
 
 
 def rows(record: Mapping[str, Any]) -> Iterator[tasks.Row]:
@@ -80,5 +115,27 @@ def lines(record: Mapping[str, Any]) -> Iterator[str]:
     count = len(result["shots"])
     shots = f"{count} shot{'' if count == 1 else 's'}"
     yield f"{record['video']}: {result['duration']:.2f} s, {rate}, {shots}"
-    for _, number, start, end, _, _, key, *_, ending in rows(record):
-        yield f"  {number:4}  {start:9.3f} - {end:9.3f} s  key frame {key:9.3f} s  {ending}"
+    for _, number, start, end, _, _, key, *_, pan, tilt, zoom, _, ending in rows(record):
+        yield (
+            f"  {number:4}  {start:9.3f} - {end:9.3f} s  key frame {key:9.3f} s  {ending:7}"
+            f"  {camera(pan, tilt, zoom)}"
+        ).rstrip()
+    yield f"  in short: {', '.join(f'shot {number}' for number in result['summary'])}"
+    if "complexity" in record:
+        values = record["complexity"]
+        yield f"  spatial information {values['si']:.1f}, temporal {values['ti']:.1f}"
+    if "actions" in record:
+        for segment in record["actions"]["segments"]:
+            yield (
+                f"  {segment['start']:9.3f} - {segment['end']:9.3f} s  "
+                f"{100 * segment['score']:5.1f} %  {segment['name']}"
+            )
+        for time in record["actions"]["changes"]:
+            yield f"  {time:9.3f} s  change"
+
+
+def camera(pan: float, tilt: float, zoom: float) -> str:
+    """What the camera does, in words; nothing where it hardly moves."""
+    moves = ((pan, "pans right", "pans left"), (tilt, "tilts down", "tilts up"),
+             (zoom, "zooms in", "zooms out"))  # fmt: skip
+    return ", ".join(up if value > 0 else down for value, up, down in moves if abs(value) >= _MOVES)

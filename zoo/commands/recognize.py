@@ -118,16 +118,16 @@ class _Embedder:
 
 
 def _add(chosen: argparse.Namespace) -> int:
-    from zoo import registry
     from zoo.tasks.index import Index, IndexDamage
     from zoo.video import files
+    from zoo.weights.pretrained import require_weights
 
     defaults = {"model": DEFAULT, "crops": 1, "seconds": 2.0, "every": None}
     if (chosen.index / "index.json").exists():
         defaults = _open(chosen.index).about
     given = {key: getattr(chosen, key) for key in ("model", "crops", "seconds", "every")}
     about = {**defaults, **{key: value for key, value in given.items() if value is not None}}
-    registry.require_name("weights", about["model"], registry.list_weights())
+    require_weights(about["model"])
     if about != defaults and (chosen.index / "index.json").exists():
         raise IndexDamage(f"{chosen.index} was made with {defaults}; leave these options out")
     found = files.find(chosen.inputs)

@@ -10,6 +10,7 @@ its pipes fails and it exits; a limit on its processor time bounds what precedes
 """
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import functools
@@ -35,7 +36,9 @@ CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,flv,live_flv,asf,asf_o,mpeg,mpegts,mpegvideo,"
     "ogg,nut,mxf,gxf,ivf,apng,webp_anim,h261,h263,h264,hevc,vvc,av1,obu,m4v,mjpeg,"
     "mjpeg_2000,yuv4mpegpipe,rm,nsv,nuv,wtv,dv,swf,vc1,vc1test,dirac,cavsvideo,avs2,avs3,amv,"
-    "roq,bink,smk,flic,fits,dxa,4xm,kux"
+    "roq,bink,smk,flic,fits,dxa,4xm,kux,"
+    # Single pictures: a video of one frame.
+    "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe"
 )
 
 # Frames of more pixels than 8K (7680 x 4320) twice over are refused before they are allocated.
@@ -61,10 +64,19 @@ def executable() -> str:
     return str(bundled[0]) if len(bundled) == 1 else imageio_ffmpeg.get_ffmpeg_exe()
 
 
-def display_name(source: Source, name: str | None = None) -> str:
+@dataclasses.dataclass(frozen=True)
+class Pipe:
+    """An open pipe from which a video comes, by its descriptor; whoever opened it closes it."""
+
+    descriptor: int
+
+
+def display_name(source: Source | Pipe, name: str | None = None) -> str:
     """What errors call a source: `name`, else its path, else its size in bytes."""
     if name is not None:
         return name
+    if isinstance(source, Pipe):
+        return "<pipe>"
     return f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)
 
 
@@ -213,6 +225,23 @@ class Job:
             raise NotAVideo(name, "it is not a regular file")
         if status.st_size == 0:
             raise NotAVideo(name, "it is empty")
+        self._inherited.append(descriptor)
+        return descriptor
+
+    def adopt(self, pipe: Pipe, name: str) -> int:
+        """A descriptor of a pipe that is open already, for reading.
+
+        Raises NotAVideo where it is a terminal, a folder or closed.
+        """
+        try:
+            descriptor = os.dup(pipe.descriptor)
+        except OSError as error:
+            raise NotAVideo(name, "it is closed") from error
+        self._files.callback(End(descriptor).close)
+        if os.isatty(descriptor):
+            raise NotAVideo(name, "it is a terminal: pipe a video into it")
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise NotAVideo(name, "it is a folder")
         self._inherited.append(descriptor)
         return descriptor
 

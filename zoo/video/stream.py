@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import math
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
@@ -16,7 +17,7 @@ import numpy as np
 from zoo.video import clock, ffmpeg, filters, messages
 from zoo.video.clip import stamp_options
 from zoo.video.errors import BrokenVideo
-from zoo.video.ffmpeg import Source
+from zoo.video.ffmpeg import Pipe, Source
 from zoo.video.filters import Fit, Pixels, Size
 from zoo.video.probe import ending_problem
 
@@ -54,11 +55,15 @@ class Piece(NamedTuple):
       view: the number of the view that they are for.
       frames: uint8 [n h w c], at least one.
       times: float64 [n], seconds from the start of the video stream, as `Clip.timestamps`.
+      first: the number of the first of them, the video's first being 0 and dropped ones counted.
+      arrived: when the decoder gave the last of them, by `time.monotonic`.
     """
 
     view: int
     frames: np.ndarray
     times: np.ndarray
+    first: int
+    arrived: float
 
 
 class VideoStream:
@@ -67,34 +72,42 @@ class VideoStream:
     Decoding starts at once, in a thread and a process of its own, and stays at most `ahead` bytes
     of frames ahead of who iterates. Iterating raises what `decode` raises, a BrokenVideo after
     all frames that could be decoded: of a damaged file, which of the frames are good is not known.
+
+    From a Pipe every frame is handed on as soon as it is whole. Whoever writes to it has to wait
+    while `ahead` bytes of frames wait here; with `drop`, the oldest of them are dropped instead.
+
+    Attributes:
+      dropped: how many frames were.
     """
 
     def __init__(
         self,
-        source: Source,
+        source: Source | Pipe,
         views: Sequence[View],
         *,
         name: str | None = None,
         timeout: float = 60.0,
         threads: int = 1,
-        ahead: int = 2**26,
+        ahead: int = 2**24,
+        drop: bool = False,
     ) -> None:
         """Starts to decode.
 
         Args:
-          source: path, or the file's bytes.
+          source: path, or the file's bytes, or a pipe.
           views: at least one.
           name: what errors call the source.
           timeout: seconds that may pass without a frame while somebody waits for one.
           threads: decoder threads.
-          ahead: bytes of decoded frames that may wait.
+          ahead: bytes of decoded frames that may wait, one frame at least.
+          drop: see above.
         """
         if not views:
             raise ValueError("a video stream needs at least one view; give a View")
         self.name = ffmpeg.display_name(source, name)
         self._source, self._views = source, tuple(views)
         self._timeout, self._threads = timeout, threads
-        self._queue = _Queue(ahead)
+        self._queue = _Queue(ahead, drop)
         self._thread = threading.Thread(target=self._run, name=f"decode {self.name}", daemon=True)
         self._thread.start()
 
@@ -108,6 +121,10 @@ class VideoStream:
         """Ends decoding; its process is gone afterwards."""
         self._queue.stop()
         self._thread.join()
+
+    @property
+    def dropped(self) -> int:
+        return self._queue.dropped
 
     def waiting(self) -> int:
         """Bytes of frames that are decoded and not yet read."""
@@ -136,13 +153,21 @@ class VideoStream:
             chains.append(f"[in_{label}]{view.filter}[{label}]")
         graph = ";".join(chains)
         with ffmpeg.Job() as job:
-            descriptor = job.open(self._source, self.name)
+            piped = isinstance(self._source, Pipe)
+            if isinstance(self._source, Pipe):
+                descriptor = job.adopt(self._source, self.name)
+            else:
+                descriptor = job.open(self._source, self.name)
+            least = 1 if piped else _PIECE_BYTES
             readers = [
-                _Reader(number, view, job, self._queue) for number, view in enumerate(self._views)
+                _Reader(number, view, job, self._queue, least)
+                for number, view in enumerate(self._views)
             ]
             outputs: list[str] = []
             for label, reader in zip(labels, readers, strict=True):
                 outputs += ["-map", f"[{label}]", *stamp_options(reader.stamps)]
+                # The end of a frame has not to wait for the next one.
+                outputs += ["-flush_packets", "1"] if piped else []
                 outputs += ["-f", "rawvideo", f"pipe:{reader.sink.childs.number}"]
             script = job.feed([memoryview(graph.encode())])
             arguments = [
@@ -168,7 +193,8 @@ class VideoStream:
         problem = said.inputs[0].problem
         if problem is None and said.decoder_errors:
             problem = messages.damaged(said.decoder_errors[0][1])
-        problem = problem or ending_problem(self._source, said.inputs[0])
+        if not isinstance(self._source, Pipe):
+            problem = problem or ending_problem(self._source, said.inputs[0])
         if problem is None and frames == 0:
             problem = "no frame could be decoded"
         if problem is not None:
@@ -178,8 +204,11 @@ class VideoStream:
 class _Reader:
     """Puts the bytes and the time stamps of one view together."""
 
-    def __init__(self, number: int, view: View, job: ffmpeg.Job, queue: "_Queue") -> None:
+    def __init__(
+        self, number: int, view: View, job: ffmpeg.Job, queue: "_Queue", least: int
+    ) -> None:
         self._number, self._view, self._job, self._queue = number, view, job, queue
+        self._least = least
         self._bytes, self._lines = bytearray(), bytearray()
         self._shape = (0, 0, 0)
         self._said = messages.Input()
@@ -193,14 +222,16 @@ class _Reader:
 
     def _take_lines(self, piece: bytes) -> None:
         self._lines += piece
+        if self._least == 1:
+            self.give()
 
     def give(self, *, everything: bool = False) -> None:
-        """Hands on what is complete; little only where `everything` is to go."""
+        """Hands on what is complete; less than is worth it only where `everything` is to go."""
         if not self._bytes or not self._know():
             return
         frame = math.prod(self._shape)
         count = min(len(self._bytes) // frame, self._lines.count(b"\n"))
-        if not count or not (everything or count * frame >= _PIECE_BYTES):
+        if not count or not (everything or count * frame >= self._least):
             return
         end = 0
         for _ in range(count):
@@ -210,8 +241,10 @@ class _Reader:
         del self._bytes[: count * frame], self._lines[:end]
         whole = clock.Seek(None, None, certain=True)
         times = np.array(clock.seconds(found, whole, self._said), np.float64)
+        shaped = frames.reshape(count, *self._shape)
+        piece = Piece(self._number, shaped, times, self.count, time.monotonic())
         self.count += count
-        self._queue.put(Piece(self._number, frames.reshape(count, *self._shape), times))
+        self._queue.put(piece)
 
     def _know(self) -> bool:
         """Learns frames' size and the clock's start from what ffmpeg said before them."""
@@ -224,10 +257,14 @@ class _Reader:
 
 
 class _Queue:
-    """What was decoded and not yet read; whoever puts waits while it holds too many bytes."""
+    """What was decoded and not yet read.
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    While it holds too many bytes, whoever puts waits, or the oldest frames are dropped.
+    """
+
+    def __init__(self, limit: int, drop: bool) -> None:
+        self._limit, self._drop = limit, drop
+        self.dropped = 0
         self._items: collections.deque[Piece | BaseException | None] = collections.deque()
         self.held = 0
         self._stopped = False
@@ -235,7 +272,12 @@ class _Queue:
 
     def put(self, piece: Piece) -> None:
         with self._change:
-            while self.held > self._limit and not self._stopped:
+            while self._drop and self._items and self.held + piece.frames.nbytes > self._limit:
+                oldest = self._items.popleft()
+                assert isinstance(oldest, Piece)  # Nothing is put after the end.
+                self.held -= oldest.frames.nbytes
+                self.dropped += len(oldest.frames)
+            while self.held > self._limit and not (self._stopped or self._drop):
                 self._change.wait()
             if self._stopped:
                 raise ffmpeg.Stopped

@@ -62,7 +62,7 @@ def publish(
     Raises:
       WeightsError: the variables do not fit the model that the record names.
     """
-    _require_fit(name, variables, spec)
+    require_fit(name, variables, spec)
     folder = folder or FILES
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
@@ -86,7 +86,7 @@ def shipped(name: str) -> tuple[dict[str, Any], WeightsSpec]:
             f"{name}: the record in the file differs from the one in zoo.registry.WEIGHTS; "
             "publish the file again"
         )
-    _require_fit(name, variables, spec)
+    require_fit(name, variables, spec)
     return variables, spec
 
 
@@ -148,7 +148,7 @@ def _require_digest(path: pathlib.Path, sha256: str) -> None:
         )
 
 
-def _require_fit(name: str, variables: Mapping[str, Any], spec: WeightsSpec) -> None:
+def require_fit(name: str, variables: Mapping[str, Any], spec: WeightsSpec) -> None:
     """Raises WeightsError that lists every array that is missing, unknown or of another shape."""
     import jax
     import jax.numpy as jnp

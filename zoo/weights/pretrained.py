@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo import registry
+from zoo.weights import runs
 from zoo.weights.published import PUBLISHED
 from zoo.weights.spec import WeightsSpec
 
@@ -34,7 +35,7 @@ def load_pretrained(
     to bring the file here.
 
     Args:
-      name: one of `zoo.list_weights()`.
+      name: one of `zoo.list_weights()`, or the folder of a finished run of `experiments.run`.
       num_classes: None for the classes that it was trained on; 0 for features without the last
         layer; any other number for a new last layer, drawn from a normal distribution of
         deviation 0.01 with zero biases (the same in each call), which has to be trained.
@@ -44,8 +45,14 @@ def load_pretrained(
       ValueError: an unknown name (the message names the nearest).
       WeightsError: the file is absent or damaged, or does not fit the model.
     """
-    registry.require_name("weights", name, registry.list_weights())
+    require_weights(name)
     return _pretrained(name, _load(name), num_classes, dtype)
+
+
+def require_weights(name: str) -> None:
+    """Raises ValueError, naming the nearest, where `load_pretrained` knows no such weights."""
+    if not runs.is_run(name):
+        registry.require_name("weights", name, registry.list_weights())
 
 
 def import_weights(
@@ -111,6 +118,8 @@ def _load(name: str) -> tuple[dict[str, Any], WeightsSpec]:
         from zoo.weights import load
 
         return load.shipped(name)
+    if runs.is_run(name):
+        return runs.read(name)
     from zoo.weights import originals
 
     return originals.published(name)

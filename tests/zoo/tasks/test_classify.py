@@ -55,6 +55,18 @@ def test_probabilities_are_the_models(fill, tmp_path):
     assert outcome.frames == 30 and outcome.duration == pytest.approx(1.2)
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_a_picture_is_a_video_of_one_frame(fill, tmp_path, ending):
+    fill(tmp_path, whole=1)
+    (path,) = tmp_path.iterdir()
+    picture = tmp_path / f"picture.{ending}"
+    command = [ffmpeg.executable(), "-loglevel", "error", "-i", str(path), "-frames:v", "1"]
+    subprocess.run([*command, str(picture)], check=True)
+    (outcome,) = engine.run([picture], [Classify(zoo.load_pretrained(MODEL))])
+    assert outcome.error is None and outcome.frames == 1
+    assert len(outcome.results["classify"].windows) == 1
+
+
 @pytest.mark.parametrize("shape", [(80, 64), (64, 81), (64, 64), (70, 99)])
 @pytest.mark.parametrize("crops", [1, 3])
 def test_crops_are_those_of_training(shape, crops):

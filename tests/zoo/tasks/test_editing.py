@@ -91,6 +91,8 @@ def seen(frames: int) -> Seen:
         rng.random(frames),
         np.full(frames, 0.5),
         np.full(frames, 0.1),
+        np.zeros((frames, 3)),
+        np.zeros(frames),
     )
 
 

@@ -31,7 +31,10 @@ def made(tmp_path):
     rows[95:106, 1] = 1
     rng = np.random.default_rng(0)
     colours = rng.integers(0, 255, (125, 36)).astype(np.uint8)
-    seen = Seen(rows, colours, rng.random(125), np.full(125, 0.5), rng.random(125))
+    seen = Seen(
+        rows, colours, rng.random(125), np.full(125, 0.5), rng.random(125),
+        np.zeros((125, 3)), np.zeros(125),
+    )  # fmt: skip
     found = analysis(np.arange(125) / 25, seen, {"cut": 0.5, "gradual": 0.5})
     text = page.render(found, HOSTILE, path)
     (tmp_path / "page.html").write_text(text, "utf-8")
@@ -95,7 +98,9 @@ def test_command(tmp_path, capsys):
     assert (out / "a.mp4.html").read_text("utf-8").count("<video") == 4
     assert command_line.main(["analyze", str(tmp_path / "in" / "a.mp4")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 5 and lines[1].endswith("cut") and lines[4].endswith("end")
+    assert len(lines) == 6 and " cut " in lines[1] and " end " in lines[4]
+    assert all(line.endswith("pans right") for line in lines[1:5])
+    assert lines[5].startswith("  in short: shot ")
     assert command_line.main(["analyze", "a.mp4", "--formats", "edl"]) == 2
 
 

@@ -1,11 +1,13 @@
 """Boundaries from probabilities, signals, windows that overlap."""
 
+import jax
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from zoo.tasks import analyze
 from zoo.tasks.shots import boundaries, signals
-from zoo.tasks.shots.model import Seen
+from zoo.tasks.shots.model import Seen, ShotModel
 
 
 def probabilities(frames: int, cuts=(), gradual=()):
@@ -44,17 +46,56 @@ def moving(frames: int, seed: int) -> np.ndarray:
 
 def test_signals_see_a_cut_and_a_dissolve():
     a, b = moving(40, 0), moving(40, 1)
-    found = np.asarray(signals.signals(np.concatenate([a, b])))
+    share = np.linspace(0, 1, 40)[:, None, None, None]
+    mixed = (np.repeat(a[:1], 40, 0) * (1 - share) + b[:1] * share).astype(np.uint8)
+    run = jax.jit(signals.signals)
+    found, dissolve = np.asarray(run(np.concatenate([a, b]))), np.asarray(run(mixed.repeat(2, 0)))
     assert found.shape == (80, signals.COUNT) and np.isfinite(found).all()
     difference = found[1:, 0]
     assert difference.argmax() + 1 == 40
     motion = found[1:, 9 * len(signals.LAGS)]
     assert motion[39] > 1.5 * np.delete(motion, 39).max()
-    share = np.linspace(0, 1, 40)[:, None, None, None]
-    still_a, still_b = np.repeat(a[:1], 40, 0), np.repeat(b[:1], 40, 0)
-    mixed = (still_a * (1 - share) + still_b * share).astype(np.uint8)
-    ratio = np.asarray(signals.signals(mixed))[:, 9 * len(signals.LAGS) + 6 + 10]
-    assert ratio[12:28].max() < 0.1  # The mean of eight frames before and eight after.
+    ratio = dissolve[:, 9 * len(signals.LAGS) + 6 + 10]
+    assert ratio[24:56].max() < 0.1  # The mean of eight frames before and eight after.
+
+
+def test_the_camera():
+    """Pans, tilts and zooms of known speed, one after the other in one window."""
+    rng = np.random.default_rng(0)
+    ground = ndimage.gaussian_filter(rng.normal(0, 1, (300, 500, 3)), (5, 5, 0))
+    ground = np.clip(128 + 40 * ground / ground.std(), 0, 255)
+    speeds = [
+        (0.0, 0.0, 0.0),
+        (0.5, 0.0, 0.0),
+        (-1.0, 0.25, 0.0),
+        (0.0, 0.0, 0.01),
+        (0.0, 0.0, -0.01),
+    ]
+    frames = []
+    for right, down, growth in speeds:
+        for k in range(50):
+            scale = 3 / (1 + growth) ** k
+            rows = 150 + 3 * down * k + (np.arange(27) - 13) * scale
+            columns = 250 + 3 * right * k + (np.arange(48) - 23.5) * scale
+            places = np.broadcast_arrays(rows[:, None], columns)
+            frames.append([ndimage.map_coordinates(ground[..., c], places, order=1)
+                           for c in range(3)])  # fmt: skip
+    window = np.zeros((256, 27, 48, 3), np.uint8)
+    window[:250] = np.moveaxis(np.array(frames), 1, -1).round()
+    (seen,) = ShotModel()([window])
+    for number, (right, down, growth) in enumerate(speeds):
+        camera = seen.camera[50 * number + 1 : 50 * number + 50]
+        expected = np.array([right / 48, down / 27, growth])
+        assert np.abs(camera.mean(0) - expected).max() < 0.0015
+        flow = seen.flow[50 * number + 1 : 50 * number + 50].mean()
+        assert flow < 0.001 if number == 0 else flow > 0.0012
+
+
+def test_the_summary_takes_one_of_each_kind():
+    colours = np.array([[0] * 36, [200] * 36, [4] * 36, [203] * 36, [100] * 36], np.uint8)
+    assert analyze.summary(colours, np.array([50, 60, 10, 5, 1])) == [0, 1]
+    assert analyze.summary(colours, np.array([50, 60, 10, 5, 100])) == [0, 1, 4]
+    assert analyze.summary(colours[:1], np.array([3])) == [0]
 
 
 @pytest.mark.parametrize("total", [5, 256, 257, 300, 448, 449, 1000])
@@ -73,7 +114,7 @@ def test_overlapping_windows_join_to_every_frame_once(total):
         flat = window.frames[: len(window.times), 0, 0]
         number = flat[:, 0] + 256 * flat[:, 1]
         distance = np.minimum(np.arange(len(number)), np.arange(len(number))[::-1])
-        columns = (np.stack([number, distance], 1), number, number, number, number)
+        columns = (np.stack([number, distance], 1), number, number, number, number, number, number)
         parts.append(analyze._Found(window.first, window.times, Seen(*columns)))
     joined, seen = analyze._joined(parts)
     assert np.array_equal(joined, times)

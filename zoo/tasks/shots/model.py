@@ -10,7 +10,7 @@ import numpy as np
 from zoo.tasks.shots.signals import HEIGHT, WIDTH
 
 WEIGHTS = pathlib.Path(__file__).parent / "shots.safetensors"
-SHA256 = "f6485b31d6801c3c0416394deedd7be25cde0c33c64be0276015cb1841adce2e"
+SHA256 = "76ee8d2770d6a4800c0c9aecef4f25222aeff9f5b4e262f805d71c3831393b83"
 # Of a window, and how much of its ends is seen better by its neighbours.
 FRAMES = 256
 MARGIN = 32
@@ -25,7 +25,11 @@ class Seen(NamedTuple):
       sharpness: float32 [t], mean steepness of brightness, in [0, 1].
       luma: float32 [t], mean brightness in [0, 1].
       motion: float32 [t], mean difference of brightness from the frame before, each of 3x4 blocks
-        after the best of 15 coarse shifts; in [0, 1].
+        after the best of some shifts; in [0, 1].
+      camera: float32 [t 3], to the right, down and growth, from the frame before; see
+        `motion.motion`.
+      flow: float32 [t], mean length of the blocks' motion from the frame before, in widths of the
+        picture.
     """
 
     probabilities: np.ndarray
@@ -33,6 +37,8 @@ class Seen(NamedTuple):
     sharpness: np.ndarray
     luma: np.ndarray
     motion: np.ndarray
+    camera: np.ndarray
+    flow: np.ndarray
 
 
 class ShotModel:
@@ -48,31 +54,41 @@ class ShotModel:
 
     def __call__(self, windows: Sequence[np.ndarray]) -> list[Seen]:
         """Looks at windows of FRAMES frames, uint8 [t 27 48 3], one after the other."""
-        return [Seen(*(np.asarray(part) for part in self._program(self._variables, window)))
-                for window in windows]  # fmt: skip
+        program = _program(self.record["config"]["width"])
+        return [
+            Seen(*(np.asarray(part) for part in program(self._variables, window)))
+            for window in windows
+        ]
 
-    @functools.cached_property
-    def _program(self) -> Any:
-        import jax
-        import jax.numpy as jnp
 
-        from zoo.tasks.shots import network, signals
+@functools.cache
+def _program(width: int) -> Any:
+    """Compiled once in a process: variables and the frames of a window to what is seen of them."""
+    import jax
+    import jax.numpy as jnp
 
-        model = network.ShotNet(self.record["config"]["width"])
+    from zoo.tasks.shots import motion, network, signals
 
-        def program(variables: Any, frames: Any) -> tuple[Any, ...]:
-            found = signals.signals(frames)
-            logits: Any = model.apply(variables, found[None])
-            parts = frames.reshape(-1, 3, HEIGHT // 3, 4, WIDTH // 4, 3)
-            colours = jnp.round(parts.astype(jnp.float32).mean((2, 4))).astype(jnp.uint8)
-            motion = found[:, 9 * len(signals.LAGS)]
-            luma, _, edges, _ = jnp.moveaxis(found[:, -4:], -1, 0)
-            return (
-                jax.nn.sigmoid(logits[0]),
-                colours.reshape(len(frames), -1),
-                edges,
-                luma,
-                motion,
-            )
+    model = network.ShotNet(width)
 
-        return jax.jit(program)
+    def program(variables: Any, frames: Any) -> tuple[Any, ...]:
+        found, shifted = signals.with_shifts(frames)
+        logits: Any = model.apply(variables, found[None])
+        parts = frames.reshape(-1, 3, HEIGHT // 3, 4, WIDTH // 4, 3)
+        colours = jnp.round(parts.astype(jnp.float32).mean((2, 4))).astype(jnp.uint8)
+        residual = found[:, 9 * len(signals.LAGS)]
+        camera, blocks = motion.motion(frames, shifted)
+        # Both ways in widths of the picture.
+        lengths = jnp.hypot(blocks[..., 0], blocks[..., 1] * HEIGHT / WIDTH)
+        luma, _, edges, _ = jnp.moveaxis(found[:, -4:], -1, 0)
+        return (
+            jax.nn.sigmoid(logits[0]),
+            colours.reshape(len(frames), -1),
+            edges,
+            luma,
+            residual,
+            camera,
+            lengths.mean(1),
+        )
+
+    return jax.jit(program)
