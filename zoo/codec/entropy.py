@@ -8,16 +8,12 @@ frequencies - 1, whose sum 2**24 - n is exact in float64, make its scale factor 
 table exactly ours (it gives every symbol 1/2**24 beforehand).
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import constriction
 import numpy as np
 
-Categorical, Uniform = constriction.stream.model.Categorical, constriction.stream.model.Uniform
-RangeDecoder, RangeEncoder = (
-    constriction.stream.queue.RangeDecoder,
-    constriction.stream.queue.RangeEncoder,
-)
+_models, _queue = constriction.stream.model, constriction.stream.queue
 
 PRECISION = 24
 # Magnitudes from here on are written as this and a remainder.
@@ -85,17 +81,17 @@ def _by_class(classes: np.ndarray) -> list[tuple[int, np.ndarray]]:
     return list(zip(found.tolist(), np.split(order, first[1:]), strict=True))
 
 
-def _model(tables: Tables, number: int) -> tuple[Categorical, np.ndarray]:
+def _model(tables: Tables, number: int) -> tuple[Any, np.ndarray]:
     frequencies = tables.frequencies(number)
     probabilities = (frequencies - 1).astype(np.float64)
-    return Categorical(probabilities, perfect=False), frequencies
+    return _models.Categorical(probabilities, perfect=False), frequencies
 
 
 class Encoder:
     """Writes symbols; `bits` is what they should take by their tables."""
 
     def __init__(self) -> None:
-        self._coder = RangeEncoder()
+        self._coder = _queue.RangeEncoder()
         self.bits = 0.0
 
     def symbols(self, tables: Tables, classes: np.ndarray, values: np.ndarray | None) -> np.ndarray:
@@ -113,7 +109,7 @@ class Encoder:
         """Codes values [count] of 0 to size - 1, all alike."""
         assert values is not None
         if count:
-            self._coder.encode(np.ascontiguousarray(values, np.int32), Uniform(size))
+            self._coder.encode(np.ascontiguousarray(values, np.int32), _models.Uniform(size))
             self.bits += count * float(np.log2(size))
         return values
 
@@ -127,7 +123,7 @@ class Decoder:
 
     def __init__(self, data: bytes) -> None:
         whole = data + bytes(-len(data) % 4)
-        self._coder = RangeDecoder(np.frombuffer(whole, "<u4").astype(np.uint32))
+        self._coder = _queue.RangeDecoder(np.frombuffer(whole, "<u4").astype(np.uint32))
         self.bits = 0.0
 
     def symbols(
@@ -146,7 +142,7 @@ class Decoder:
         """Values [count] of 0 to size - 1, all alike."""
         if not count:
             return np.zeros(0, np.int64)
-        return np.asarray(self._coder.decode(Uniform(size), count), np.int64)
+        return np.asarray(self._coder.decode(_models.Uniform(size), count), np.int64)
 
 
 class Signed:

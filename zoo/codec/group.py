@@ -77,13 +77,14 @@ def encode(
     current: dict[int, Weights] = {}
     tried: set[int] = set()
     coded = []
+    size = frames.y.shape[1], frames.y.shape[2]
     for piece in structure.pieces(len(frames.y)):
         count = len(piece.frames)
         numbers = np.array(_filled(piece.frames, count))
         target = Planes(frames.y[numbers], frames.uv[numbers])
         step = jnp.float32(step_of(quantiser, piece.depth))
         flow = None
-        prediction = network.prediction_without(1, target.y.shape[1:])
+        prediction = network.prediction_without(1, size)
         if piece.depth:
             first, second = _references(done, piece)
             flow = motion.search(target.y, first.y, second.y, jnp.sqrt(fit.PRICE) * step)
@@ -110,7 +111,7 @@ def encode(
         coded.append(_Coded(piece, _integers(flow, count), _cut(latents, count), changed))
         if report is not None:
             report(len(done))
-    return _write(coded, frames.y.shape[1:], quantiser)
+    return _write(coded, size, quantiser)
 
 
 def _references(done: dict[int, Planes], piece: Piece) -> tuple[Planes, Planes]:

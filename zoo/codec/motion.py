@@ -55,15 +55,18 @@ def interpolated(planes: jax.Array, taps: np.ndarray) -> jax.Array:
     h, w = planes.shape[1:]
     pad = ((0, 0), (before, count - 1 - before), (before, count - 1 - before))
     padded = jnp.pad(planes, pad, mode="edge")
-    wide = [
-        sum(float(t[k]) / 64 * padded[:, :, k : k + w] for k in range(count) if t[k]) for t in taps
-    ]
-    both = [
-        sum(float(t[k]) / 64 * x[:, k : k + h] for k in range(count) if t[k])
-        for t in taps
-        for x in wide
-    ]
+    wide = [_filtered([padded[:, :, k : k + w] for k in range(count)], t) for t in taps]
+    both = [_filtered([x[:, k : k + h] for k in range(count)], t) for t in taps for x in wide]
     return jnp.stack(both, 1)
+
+
+def _filtered(shifted: list[jax.Array], taps: np.ndarray) -> jax.Array:
+    """The sum of shifted planes; taps are in 1/64."""
+    total = jnp.zeros_like(shifted[0])
+    for plane, tap in zip(shifted, taps.tolist(), strict=True):
+        if tap:
+            total += tap / 64 * plane
+    return total
 
 
 def _fetch(phases: jax.Array, field: jax.Array, block: int) -> jax.Array:
@@ -101,7 +104,8 @@ def search(target: jax.Array, first: jax.Array, second: jax.Array, price: jax.Ar
 
     price: levels of absolute difference that one bit is worth.
     """
-    return lax.map(lambda frame: _search_one(*frame, price), (target, first, second))
+    frames = target, first, second
+    return lax.map(lambda frame: _search_one(frame[0], frame[1], frame[2], price), frames)
 
 
 def _search_one(target: jax.Array, first: jax.Array, second: jax.Array, price: jax.Array) -> Motion:

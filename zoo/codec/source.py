@@ -126,7 +126,7 @@ def raw_input(job: ffmpeg.Job, pictures: Pictures) -> list[str]:
     """ffmpeg's options for an input of these samples, at their mean frame rate."""
     t, h, w = pictures.y.shape
     packed = np.concatenate([pictures.y.reshape(t, -1), pictures.uv.reshape(t, -1)], 1)
-    feed = job.feed([memoryview(packed).cast("B")])
+    feed = job.feed([packed.view(np.uint8).data.cast("B")])
     rate = t / ((pictures.ticks[-1] - pictures.ticks[0] + pictures.last) * pictures.time_base)
     return [
         *("-f", "rawvideo", "-framerate", str(rate), "-video_size", f"{w}x{h}"),
