@@ -144,7 +144,7 @@ def decompress(
     end: float | None = None,
     on_error: OnError = "raise",
 ) -> Decoded:
-    """Decodes `file` and writes H.264 without loss to `path` (.mp4 or .mkv), times kept."""
+    """Decodes `file` and writes it without loss to `path`; see zoo.codec.source.write."""
     decoded = decode(file, start=start, end=end, on_error=on_error)
     pictures = decoded.pictures
     shifted = tuple(tick - pictures.ticks[0] for tick in pictures.ticks)

@@ -13,6 +13,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from zoo.codec import network, rate
 from zoo.codec.network import Latents, Planes, Weights
@@ -50,9 +51,12 @@ def choose(target: Planes, prediction: Planes, step: jax.Array, *, inter: bool) 
     exact = jax.tree.map(lambda x: x / step, network.analyse(residual))
     chosen = jax.tree.map(lambda x: jnp.sign(x) * jnp.floor(jnp.abs(x) + 0.3), exact)
 
+    exact_line, restore = ravel_pytree(exact)
+
     def again(_: jax.Array, chosen: Latents) -> Latents:
         scales = rate.scales_of(chosen, inter=inter)
-        return jax.tree.map(_cheapest, exact, scales)
+        # As one long vector: the formula is compiled once, not once for each band.
+        return restore(_cheapest(exact_line, ravel_pytree(scales)[0]))
 
     return jax.lax.fori_loop(0, _ROUNDS, again, chosen)
 
@@ -73,15 +77,18 @@ def _cheapest(exact: jax.Array, scale: jax.Array) -> jax.Array:
 def fit_weights(
     target: Planes,
     prediction: Planes,
-    latents: Latents,
+    plain: Planes,
     weights: Weights,
     step: jax.Array,
     frames: jax.Array,
     *,
     steps: int,
 ) -> tuple[Weights, jax.Array]:
-    """Weights of the second network, rounded, and what they save in bits (below 0: they cost)."""
-    plain = network.reconstruct(latents, prediction, weights, step, refine=False)
+    """Weights of the second network, rounded, and what they save in bits (below 0: they cost).
+
+    plain: pictures before the second network; weights: where to start; frames [n]: how much each
+    counts; steps: of gradient descent.
+    """
     price = PRICE * jnp.square(step)
 
     def loss(free: dict) -> jax.Array:

@@ -90,23 +90,19 @@ def encode(
             flow = motion.search(target.y, first.y, second.y, jnp.sqrt(fit.PRICE) * step)
             prediction = motion.predicted(first, second, flow)
         latents = fit.choose(target, prediction, step, inter=piece.depth > 0)
+        weights = current.get(piece.depth, network.no_weights())
+        pictures = _reconstruct(latents, prediction, weights, step, piece.depth in current)
         changed = None
         if piece.depth not in tried and effort.steps and not hurry():
             tried.add(piece.depth)
             counts = jnp.asarray(np.arange(len(numbers)) < count, jnp.float32)
             fitted, gain = fit.fit_weights(
-                target, prediction, latents, network.no_weights(), step, counts, steps=effort.steps
+                target, prediction, pictures, weights, step, counts, steps=effort.steps
             )
             # Later pieces of the depth use them too.
             if float(gain) > 0:
                 current[piece.depth] = changed = fitted
-        pictures = _reconstruct(
-            latents,
-            prediction,
-            current.get(piece.depth, network.no_weights()),
-            step,
-            piece.depth in current,
-        )
+                pictures = _reconstruct(latents, prediction, fitted, step, True)
         _keep(done, piece, pictures)
         coded.append(_Coded(piece, _integers(flow, count), _cut(latents, count), changed))
         if report is not None:

@@ -135,14 +135,35 @@ def raw_input(job: ffmpeg.Job, pictures: Pictures) -> list[str]:
 
 
 def write(pictures: Pictures, path: str | os.PathLike, timeout: float = 600.0) -> None:
-    """Writes H.264 without loss to .mp4 or .mkv: decoded again, it gives the same samples.
+    """Writes without loss: FFV1 to .mkv, H.264 to .mp4, times kept.
+
+    H.264 with 4:2:0 has even sizes only: in .mp4 the last row or column of odd ones is repeated.
 
     Raises VideoError where ffmpeg fails, OSError where the file cannot be written, ValueError for
     another extension.
     """
     name = os.fspath(path)
-    container = {".mp4": "mp4", ".mkv": "matroska"}.get(pathlib.Path(path).suffix.lower())
-    if container is None:
+    extension = pathlib.Path(path).suffix.lower()
+    if extension == ".mp4":
+        _, h, w = pictures.y.shape
+        even = np.pad(pictures.y, ((0, 0), (0, h % 2), (0, w % 2)), mode="edge")
+        pictures = dataclasses.replace(pictures, y=even)
+        codec = [
+            "-c:v",
+            "libx264",
+            "-preset",
+            "veryfast",
+            "-qp",
+            "0",
+            "-threads:v",
+            "2",
+            "-bf",
+            "0",
+        ]
+        codec += ["-video_track_timescale", str(pictures.time_base.denominator), "-f", "mp4"]
+    elif extension == ".mkv":
+        codec = ["-c:v", "ffv1", "-f", "matroska"]
+    else:
         raise ValueError(f"{name} is no .mp4 or .mkv; give the result such a name")
     tags = [f"colorspace={pictures.matrix}"] if pictures.matrix != "unknown" else []
     tags += [f"range={pictures.color_range}"] if pictures.color_range != "unknown" else []
@@ -153,14 +174,8 @@ def write(pictures: Pictures, path: str | os.PathLike, timeout: float = 600.0) -
         script = job.feed([memoryview(text.encode())])
         arguments = [
             *("-loglevel", "level+verbose", *inputs, "-/filter:v", f"pipe:{script.childs.number}"),
-            *("-fps_mode", "passthrough", "-enc_time_base", "filter", "-c:v", "libx264"),
-            *("-preset", "veryfast", "-qp", "0", "-threads:v", "2", "-bf", "0"),
-            *("-video_track_timescale", str(pictures.time_base.denominator), "-f", container),
-            *result.options,
+            *("-fps_mode", "passthrough", "-enc_time_base", "filter", *codec, *result.options),
         ]
-        if container != "mp4":
-            at = arguments.index("-video_track_timescale")
-            del arguments[at : at + 2]
         job.run(arguments, name=name, timeout=timeout)
         if job.returncode:
             reason = f"ffmpeg could not encode it: {messages.first_error(job.log)}"

@@ -26,7 +26,7 @@ def add_commands(commands: Any) -> None:
     smaller.add_argument("--steps", type=int, default=60, help="of fitting each network")
     smaller.add_argument("--group", type=int, default=100, help="most frames of a group")
     smaller.set_defaults(run=_compress)
-    back = commands.add_parser("decompress", help="a .zvc file to a lossless .mp4 or .mkv")
+    back = commands.add_parser("decompress", help="a .zvc file to a lossless .mkv or .mp4")
     back.add_argument("file", type=pathlib.Path)
     back.add_argument("output", type=pathlib.Path, help="file to write")
     back.add_argument("--start", type=float, default=0.0, help="seconds")
