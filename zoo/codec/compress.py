@@ -19,11 +19,19 @@ _PASSES = 6  # At most, to find the quantiser of a bit rate.
 
 
 class Progress(NamedTuple):
-    """How far a compression is: frames of this pass, bytes of its whole groups, seconds."""
+    """How far a compression is.
+
+    Attributes:
+      frames, of: done in this pass, and all.
+      bytes: of the groups that are whole.
+      psnr: of their luma, the mean over frames in dB; None before the first is whole.
+      seconds: since the beginning.
+    """
 
     frames: int
     of: int
     bytes: int
+    psnr: float | None
     seconds: float
 
 
@@ -139,7 +147,7 @@ def _groups(
 
     total = len(pictures.y)
     groups: list[container.Group] = []
-    bits = 0.0
+    bits = quality = 0.0
     try:
         for first in range(0, total, group_frames):
             end = min(first + group_frames, total)
@@ -147,10 +155,14 @@ def _groups(
             def tell(done: int, first: int = first) -> None:
                 if report is not None:
                     size = sum(len(group.data) for group in groups)
-                    report(Progress(first + done, total, size, time.monotonic() - begin))
+                    psnr = quality / first if first else None
+                    report(Progress(first + done, total, size, psnr, time.monotonic() - begin))
 
             planes = padding.padded(pictures, first, end)
-            data, estimated = coding.encode(planes, quantiser, Effort(steps), tell, hurry)
+            data, estimated, decoded = coding.encode(planes, quantiser, Effort(steps), tell, hurry)
+            h, w = pictures.y.shape[1:]
+            error = np.square(np.asarray(decoded.y - planes.y)[:, :h, :w]).mean((1, 2))
+            quality += float(np.sum(10 * np.log10(255**2 / np.maximum(error, 1e-6))))
             ticks = pictures.ticks[first:end]
             last = pictures.last if end == total else pictures.ticks[end] - ticks[-1]
             groups.append(container.Group(len(groups), first, ticks, last, data))

@@ -7,6 +7,7 @@ of the contexts, and for each piece motion, the network's weights where they cha
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,14 @@ _LARGEST_WEIGHT = 1 << 12
 def step_of(quantiser: int, depth: int) -> float:
     """The quantiser's step in levels of 8 bits: doubled every six."""
     return 2.0 ** ((quantiser + _BY_DEPTH[min(depth, len(_BY_DEPTH) - 1)]) / 6)
+
+
+class Encoded(NamedTuple):
+    """A group's bytes, the bits that the tables say they should be, and what it decodes to."""
+
+    data: bytes
+    bits: float
+    pictures: Planes
 
 
 @dataclasses.dataclass
@@ -61,7 +70,7 @@ def encode(
     effort: fit.Effort,
     report: Callable[[int], None] | None = None,
     hurry: Callable[[], bool] = lambda: False,
-) -> tuple[bytes, float]:
+) -> Encoded:
     """Fits and codes a group.
 
     Args:
@@ -69,9 +78,6 @@ def encode(
       quantiser: 0 (finest) to QUANTISERS - 1.
       report: told how many frames were finished.
       hurry: whether fitting weights is to be left out from now on.
-
-    Returns:
-      Bytes, and the bits that the tables' frequencies say they should be.
     """
     done: dict[int, Planes] = {}
     current: dict[int, Weights] = {}
@@ -107,7 +113,8 @@ def encode(
         coded.append(_Coded(piece, _integers(flow, count), _cut(latents, count), changed))
         if report is not None:
             report(len(done))
-    return _write(coded, size, quantiser)
+    pictures = _take(done, list(range(len(frames.y))))
+    return Encoded(*_write(coded, size, quantiser), pictures)
 
 
 def _references(done: dict[int, Planes], piece: Piece) -> tuple[Planes, Planes]:

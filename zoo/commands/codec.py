@@ -47,7 +47,9 @@ def _compress(chosen: argparse.Namespace) -> None:
 
     def report(progress: Progress) -> None:
         share = f"{progress.frames} of {progress.of} frames"
-        text = f"\r{share}, {progress.bytes:,} bytes of whole groups, {progress.seconds:.0f} s"
+        quality = "" if progress.psnr is None else f" at {progress.psnr:.2f} dB"
+        size = f"{progress.bytes:,} bytes of whole groups{quality}"
+        text = f"\r{share}, {size}, {progress.seconds:.0f} s"
         print(text, end="", file=sys.stderr, flush=True)
 
     try:
