@@ -152,7 +152,7 @@ def _groups(
         for first in range(0, total, group_frames):
             end = min(first + group_frames, total)
 
-            def tell(done: int, first: int = first) -> None:
+            def tell(done: int, first: int = first, quality: float = quality) -> None:
                 if report is not None:
                     size = sum(len(group.data) for group in groups)
                     psnr = quality / first if first else None
