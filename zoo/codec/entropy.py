@@ -13,7 +13,9 @@ from typing import Any, Protocol
 import constriction
 import numpy as np
 
-_models, _queue = constriction.stream.model, constriction.stream.queue
+# The extension makes its submodules when it is loaded, out of sight of type checkers.
+_stream: Any = constriction.stream  # pyright: ignore[reportAttributeAccessIssue]
+_models, _queue = _stream.model, _stream.queue
 
 PRECISION = 24
 # Magnitudes from here on are written as this and a remainder.
