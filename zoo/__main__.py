@@ -1,10 +1,10 @@
-"""On the command line: python -m zoo list | info | import | export | bench and the tasks."""
+"""python -m zoo list | info | import | export | bench | compress | decompress and the tasks."""
 
 import argparse
 import sys
 
 from zoo import cache
-from zoo.commands import analyze, bench, classify, files, recognize, show
+from zoo.commands import analyze, bench, classify, codec, files, recognize, show
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     description = "Video models, their weights, and what they do with videos."
     parser = argparse.ArgumentParser(prog="python -m zoo", description=description)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (show, files, bench, classify, recognize, analyze):
+    for module in (show, files, bench, classify, recognize, analyze, codec):
         module.add_commands(commands)
     chosen = parser.parse_args(arguments)
     try:

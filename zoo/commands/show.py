@@ -1,9 +1,11 @@
-"""python -m zoo list, python -m zoo info NAME."""
+"""python -m zoo list, python -m zoo info NAME (of a model, of weights, or a compressed file)."""
 
 import argparse
+import pathlib
 from typing import Any
 
 from zoo import registry
+from zoo.commands import codec
 from zoo.weights import spec as specs
 from zoo.weights.published import PUBLISHED, Published
 
@@ -13,8 +15,8 @@ def add_commands(commands: Any) -> None:
     listing = commands.add_parser("list", help="names of models and of trained weights")
     listing.add_argument("pattern", nargs="?", default="*", help='such as "cnn*"; default: all')
     listing.set_defaults(run=_list)
-    info = commands.add_parser("info", help="what a model or trained weights are and cost")
-    info.add_argument("name", help="a name that list shows")
+    info = commands.add_parser("info", help="what a model, trained weights or a .zvc file are")
+    info.add_argument("name", help="a name that list shows, or a compressed file (.zvc)")
     info.set_defaults(run=_info)
 
 
@@ -32,6 +34,9 @@ def _list(chosen: argparse.Namespace) -> None:
 
 def _info(chosen: argparse.Namespace) -> None:
     name = chosen.name
+    if name.endswith(".zvc"):
+        codec.describe(pathlib.Path(name))
+        return
     registry.require_name("name", name, [*registry.MODELS, *registry.list_weights()])
     if name in registry.WEIGHTS:
         from zoo.weights import load

@@ -1,0 +1,255 @@
+"""Whole files: round trip, damage, random access, the command line."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from zoo import codec
+from zoo.codec import checksum, container, decompress, errors, source
+from zoo.codec.compress import compress, quantiser_of
+from zoo.video import encode
+
+HEIGHT, WIDTH = 35, 53
+TIMES = [0.0, 0.04, 0.12, 0.2, 0.5]
+
+
+@pytest.fixture(scope="module")
+def video():
+    """Five frames of odd size, a square that moves over a gradient, unevenly timed."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    frames = np.stack([np.stack([3 * x + y, 255 - 2 * x, 4 * y], -1)] * len(TIMES)).astype(np.uint8)
+    for k in range(len(TIMES)):
+        frames[k, 8:20, 5 + 3 * k : 17 + 3 * k] = (200, 40, 90)
+    return encode(frames, timestamps=TIMES, pixel_format="yuv444p", crf=4)
+
+
+@pytest.fixture(scope="module")
+def compressed(video, tmp_path_factory):
+    """In groups of two frames: three groups."""
+    path = tmp_path_factory.mktemp("codec") / "small.zvc"
+    result = compress(video, path, quality=80, group_frames=2, steps=0)
+    return path, result
+
+
+@pytest.fixture(scope="module")
+def decoded(compressed):
+    return codec.decode(compressed[0]).pictures
+
+
+def test_pictures_and_times_come_back(video, compressed, decoded):
+    original = source.read(video)
+    assert decoded.ticks == original.ticks
+    assert (decoded.time_base, decoded.last) == (original.time_base, original.last)
+    assert decoded.y.shape == (5, HEIGHT, WIDTH)
+    assert decoded.uv.shape == (5, 2, 18, 27)
+    error = np.square(decoded.y.astype(float) - original.y).mean()
+    assert 10 * np.log10(255**2 / error) > 36
+    assert (decoded.matrix, decoded.color_range) == ("bt709", "tv")
+
+
+def test_the_file_is_as_long_as_the_tables_say(compressed):
+    _, result = compressed
+    # Of three tiny groups each ends with up to two words of four bytes.
+    assert abs(result.data_bytes * 8 - result.estimated_bits) <= 0.01 * result.estimated_bits + 192
+
+
+def test_another_process_decodes_the_same_pictures(compressed, decoded):
+    program = (
+        "import sys, hashlib; from zoo import codec; p = codec.decode(sys.argv[1]).pictures;"
+        "print(hashlib.sha256(p.y.tobytes() + p.uv.tobytes()).hexdigest())"
+    )
+    command = [sys.executable, "-c", program, os.fspath(compressed[0])]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    import hashlib
+
+    assert said.strip() == hashlib.sha256(decoded.y.tobytes() + decoded.uv.tobytes()).hexdigest()
+
+
+def test_what_is_written_back_has_the_same_samples_and_times(compressed, decoded, tmp_path):
+    path = tmp_path / "back.mkv"
+    decompress.decompress(compressed[0], path)
+    again = source.read(path)
+    assert np.array_equal(again.y, decoded.y)
+    assert np.array_equal(again.uv, decoded.uv)
+    seconds = [float(tick * again.time_base) for tick in again.ticks]
+    assert seconds == pytest.approx(TIMES, abs=0.001)
+
+
+def test_a_part_is_decoded_by_time(compressed, decoded):
+    part = codec.decode(compressed[0], start=0.1, end=0.3).pictures
+    assert part.ticks == decoded.ticks[2:4]
+    assert np.array_equal(part.y, decoded.y[2:4])
+
+
+def _damaged(compressed):
+    data = bytearray(compressed[0].read_bytes())
+    second = container.parse(bytes(data), "x").groups[1]
+    data[second.offset + 60] ^= 1
+    return bytes(data), second
+
+
+def test_a_damaged_group_is_named(compressed):
+    data, second = _damaged(compressed)
+    with pytest.raises(errors.BrokenFile, match="checksum") as caught:
+        codec.decode(data)
+    assert (caught.value.group, caught.value.offset) == (1, second.offset)
+
+
+def test_a_damaged_group_is_left_out_or_frozen(compressed, decoded):
+    data, _ = _damaged(compressed)
+    with pytest.warns(decompress.CodecWarning):
+        skipped = codec.decode(data, on_error="skip").pictures
+    assert skipped.ticks == (*decoded.ticks[:2], decoded.ticks[4])
+    with pytest.warns(decompress.CodecWarning):
+        frozen = codec.decode(data, on_error="freeze").pictures
+    assert len(frozen.ticks) == 5
+    assert np.array_equal(frozen.y[3], decoded.y[1])
+    assert np.array_equal(frozen.y[4], decoded.y[4])
+
+
+def test_a_file_cut_short_gives_its_whole_groups(compressed, decoded):
+    data = compressed[0].read_bytes()[:-5]
+    with pytest.warns(decompress.CodecWarning, match="before the group does"):
+        found = codec.decode(data, on_error="skip")
+    assert np.array_equal(found.pictures.y, decoded.y[:4])
+    assert len(found.problems) == 1
+
+
+def test_500_damaged_files_give_typed_errors_or_whole_groups(compressed, monkeypatch):
+    """Symbols of damaged groups are never decoded, so pictures need not be made again here."""
+    monkeypatch.setattr(decompress, "_decoded", _blank)
+    data = compressed[0].read_bytes()
+    rng = np.random.default_rng(4)
+    outcomes = {"error": 0, "groups": 0}
+    for _ in range(500):
+        broken = bytearray(data[: rng.integers(len(data) + 1)] if rng.random() < 0.3 else data)
+        for _ in range(rng.integers(0, 4)):
+            if broken:
+                broken[rng.integers(len(broken))] = rng.integers(256)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                pictures = codec.decode(bytes(broken), on_error="skip").pictures
+            outcomes["groups"] += 1
+            assert 1 <= len(pictures.ticks) <= 5
+        except errors.CodecError:
+            outcomes["error"] += 1
+    assert min(outcomes.values()) > 20
+
+
+def _blank(group, header, name):
+    count = len(group.ticks)
+    shape = (count, header.height, header.width)
+    uv = (count, 2, -(-header.height // 2), -(-header.width // 2))
+    return decompress._Part(list(group.ticks), np.zeros(shape, np.uint8), np.zeros(uv, np.uint8))
+
+
+def test_wrong_symbols_under_a_right_checksum_are_pictures_or_a_typed_error(compressed):
+    read = container.parse(compressed[0].read_bytes(), "x")
+    group = read.groups[0]
+    for data in (b"", b"\xff" + group.data, group.data[:1], group.data[:1] + bytes(40)):
+        other = container.Group(0, 0, group.ticks, group.last, data)
+        try:
+            assert decompress._decoded(other, read.header, "x").y.shape[0] == 2
+        except errors.BrokenFile as error:
+            assert error.group == 0
+
+
+def test_too_many_frames_are_refused_before_they_are_decoded(compressed):
+    with pytest.raises(errors.TooLarge, match="above 5000"):
+        codec.decode(compressed[0], max_bytes=5000)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda b: b"RIFF" + b[4:], errors.NotACompressedVideo),
+        (lambda b: b"", errors.NotACompressedVideo),
+        (lambda b: b[:20], errors.BrokenFile),
+        (lambda b: b[:20] + b"\x77" + b[21:], errors.BrokenFile),
+    ],
+)
+def test_a_wrong_header_is_a_typed_error(compressed, change, kind):
+    with pytest.raises(kind):
+        codec.info(change(compressed[0].read_bytes()))
+
+
+def test_another_version_or_decoder_is_named(compressed):
+    data = compressed[0].read_bytes()
+    for place in (8, 10):
+        body = bytearray(data[: container._HEADER.size])
+        body[place] ^= 1
+        other = (
+            bytes(body) + checksum.crc32c(bytes(body)).to_bytes(4, "little") + data[len(body) + 4 :]
+        )
+        with pytest.raises(errors.WrongDecoder):
+            codec.info(other)
+
+
+def test_the_checksum_is_crc32c():
+    assert checksum.crc32c(b"123456789") == 0xE3069283  # RFC 3720's check value
+    assert checksum.crc32c(bytes(32)) == 0x8A9136AA
+
+
+def test_ten_bits_stay_ten_bits(tmp_path):
+    rng = np.random.default_rng(5)
+    y = np.repeat(np.repeat(rng.integers(200, 800, (1, 6, 6)), 8, 1), 8, 2).astype("<u2")
+    uv = np.full((1, 2, 24, 24), 512, "<u2")
+    ten = source.Pictures(y, uv, (0,), Fraction(1, 25), 1, 10, "bt709", "tv")
+    source.write(ten, tmp_path / "ten.mkv")
+    compress(tmp_path / "ten.mkv", tmp_path / "ten.zvc", quality=100, steps=0)
+    back = codec.decode(tmp_path / "ten.zvc").pictures
+    assert (back.depth, back.y.dtype) == (10, np.uint16)
+    assert np.abs(back.y.astype(int) - y).max() <= 8
+
+
+def test_a_bit_rate_is_kept(video, tmp_path):
+    result = compress(video, tmp_path / "rate.zvc", bitrate=8000, steps=0, group_frames=2)
+    seconds = codec.info(tmp_path / "rate.zvc")["seconds"]
+    assert result.bytes * 8 / seconds <= 8000
+
+
+def test_an_interrupt_leaves_the_groups_that_are_done(video, tmp_path):
+    def stop(progress):
+        if progress.frames > 2:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "part.zvc"
+    with pytest.raises(KeyboardInterrupt):
+        compress(video, path, group_frames=2, steps=0, report=stop)
+    assert codec.info(path)["frames"] == 2
+    assert len(codec.decode(path).pictures.ticks) == 2
+
+
+def test_a_spent_time_budget_fits_nothing(video, tmp_path):
+    short, none = tmp_path / "short.zvc", tmp_path / "none.zvc"
+    compress(video, short, group_frames=2, time_budget=1e-6, steps=2)
+    compress(video, none, group_frames=2, steps=0)
+    assert short.read_bytes() == none.read_bytes()
+
+
+def test_quality_is_checked():
+    assert quantiser_of(100) < quantiser_of(0)
+    with pytest.raises(ValueError, match="quality is 101"):
+        quantiser_of(101)
+
+
+def test_the_command_line(compressed, video, tmp_path, capsys):
+    from zoo.__main__ import main
+
+    (tmp_path / "in.mp4").write_bytes(video)
+    out, back = os.fspath(tmp_path / "out.zvc"), os.fspath(tmp_path / "back.mp4")
+    video_path = os.fspath(tmp_path / "in.mp4")
+    assert main(["compress", video_path, out, "--steps", "0", "--group", "2"]) == 0
+    assert main(["decompress", out, back]) == 0
+    capsys.readouterr()
+    assert main(["info", out]) == 0
+    assert json.loads(capsys.readouterr().out)["frames"] == 5
+    assert main(["decompress", video_path, back]) == 2
+    assert "does not begin" in capsys.readouterr().err

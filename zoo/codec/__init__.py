@@ -1,0 +1,31 @@
+"""A learned video codec that is fitted to each video; files end in .zvc.
+
+    from zoo import codec
+    codec.compress("in.mp4", "out.zvc", quality=60)
+    codec.decompress("out.zvc", "back.mp4")
+
+Importing this package loads no jax.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.codec.compress import compress as compress
+    from zoo.codec.decompress import decode as decode
+    from zoo.codec.decompress import decompress as decompress
+    from zoo.codec.decompress import info as info
+
+_MODULES = {
+    "compress": "compress",
+    "decode": "decompress",
+    "decompress": "decompress",
+    "info": "decompress",
+}
+__all__ = ["compress", "decode", "decompress", "info"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'zoo.codec' has no {name!r}: it has {__all__}")
+    return getattr(importlib.import_module(f"zoo.codec.{_MODULES[name]}"), name)

@@ -1,0 +1,143 @@
+"""python -m zoo compress IN OUT.zvc, decompress OUT.zvc BACK.mp4, rd IN..."""
+
+import argparse
+import dataclasses
+import functools
+import json
+import pathlib
+import sys
+import tempfile
+import time
+import warnings
+from typing import Any
+
+
+def add_commands(commands: Any) -> None:
+    """Adds them to a parser."""
+    smaller = commands.add_parser("compress", help="a video to a .zvc file of the learned codec")
+    smaller.add_argument("video", type=pathlib.Path)
+    smaller.add_argument("output", type=pathlib.Path, help="file to write")
+    target = smaller.add_mutually_exclusive_group()
+    target.add_argument("--quality", type=float, default=60, help="0 to 100 (default: 60)")
+    target.add_argument("--bitrate", type=float, help="bits per second to stay below")
+    smaller.add_argument(
+        "--time-budget", type=float, help="seconds after which no more weights are fitted"
+    )
+    smaller.add_argument("--steps", type=int, default=60, help="of fitting each network")
+    smaller.add_argument("--group", type=int, default=100, help="most frames of a group")
+    smaller.set_defaults(run=_compress)
+    back = commands.add_parser("decompress", help="a .zvc file to a lossless .mkv or .mp4")
+    back.add_argument("file", type=pathlib.Path)
+    back.add_argument("output", type=pathlib.Path, help="file to write")
+    back.add_argument("--start", type=float, default=0.0, help="seconds")
+    back.add_argument("--end", type=float, help="seconds")
+    back.add_argument("--on-error", choices=("raise", "skip", "freeze"), default="raise")
+    back.set_defaults(run=_decompress)
+    curves = commands.add_parser("rd", help="rate and quality beside x264, x265 and SVT-AV1")
+    curves.add_argument("videos", type=pathlib.Path, nargs="+")
+    curves.add_argument("--output", type=pathlib.Path, default=pathlib.Path("rd"), help="folder")
+    curves.add_argument("--frames", type=int, help="only so many of each video")
+    curves.add_argument("--steps", type=int, default=60, help="of fitting each network")
+    curves.set_defaults(run=_rd)
+
+
+def _compress(chosen: argparse.Namespace) -> None:
+    from zoo import codec
+    from zoo.codec.compress import Progress
+
+    def report(progress: Progress) -> None:
+        share = f"{progress.frames} of {progress.of} frames"
+        quality = "" if progress.psnr is None else f" at {progress.psnr:.2f} dB"
+        size = f"{progress.bytes:,} bytes of whole groups{quality}"
+        text = f"\r{share}, {size}, {progress.seconds:.0f} s"
+        print(text, end="", file=sys.stderr, flush=True)
+
+    try:
+        result = codec.compress(
+            chosen.video,
+            chosen.output,
+            quality=chosen.quality,
+            bitrate=chosen.bitrate,
+            time_budget=chosen.time_budget,
+            steps=chosen.steps,
+            group_frames=chosen.group,
+            report=report,
+        )
+    except OSError as error:
+        raise ValueError(f"{error.filename}: {error.strerror}") from error
+    finally:
+        print(file=sys.stderr)
+    print(f"{chosen.output}: {result.bytes:,} bytes, {result.frames} frames")
+
+
+def _decompress(chosen: argparse.Namespace) -> int:
+    from zoo import codec
+
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            decoded = codec.decompress(
+                chosen.file,
+                chosen.output,
+                start=chosen.start,
+                end=chosen.end,
+                on_error=chosen.on_error,
+            )
+    except OSError as error:
+        raise ValueError(f"{error.filename}: {error.strerror}") from error
+    for warning in caught:
+        print(f"python -m zoo: {warning.message}", file=sys.stderr)
+    print(f"{chosen.output}: {len(decoded.pictures.ticks)} frames")
+    return 3 if decoded.problems else 0
+
+
+def describe(path: pathlib.Path) -> None:
+    """Prints what `info` says of a compressed file."""
+    from zoo import codec
+
+    try:
+        print(json.dumps(codec.info(path), indent=2))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+
+
+def _rd(chosen: argparse.Namespace) -> None:
+    from zoo.codec import curves, source
+
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    for video in chosen.videos:
+        try:
+            pictures = source.read(video, frames=chosen.frames)
+        except OSError as error:
+            raise ValueError(f"{video}: {error.strerror}") from error
+        own = functools.partial(_own, video, chosen.frames, chosen.steps)
+        found = curves.measure(pictures, own, report=lambda line: print(line, file=sys.stderr))
+        compared = curves.compared(found)
+        for name, metrics in compared.items():
+            for metric, entry in metrics.items():
+                text = entry.get("reason", "")
+                if entry["bd_rate"] is not None:
+                    low, high = entry["interval"]
+                    text = f"{entry['bd_rate']:+.1f} % over {low:.2f} to {high:.2f}"
+                print(f"{video.name}: BD-rate to {name}, {metric}: {text}")
+        points = {name: [dataclasses.asdict(p) for p in curve] for name, curve in found.items()}
+        record = {"video": video.name, "frames": len(pictures.ticks), "curves": points}
+        text = json.dumps(record | {"compared": compared}, indent=2)
+        (chosen.output / f"{video.stem}.json").write_text(text, "utf-8")
+        (chosen.output / f"{video.stem}.svg").write_text(curves.picture(found), "utf-8")
+        print(f"{video.name}: {chosen.output / video.stem}.json and .svg")
+
+
+def _own(
+    video: pathlib.Path, frames: int | None, steps: int, quality: float
+) -> tuple[int, Any, float, float]:
+    """Bytes of the file, decoded pictures, seconds of both."""
+    from zoo import codec
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "own.zvc"
+        begin = time.monotonic()
+        size = codec.compress(video, path, quality=quality, steps=steps, frames=frames).bytes
+        middle = time.monotonic()
+        decoded = codec.decode(path).pictures
+        return size, decoded, middle - begin, time.monotonic() - middle
