@@ -1,6 +1,6 @@
 """`python -m experiments.bench input`: how fast clips are decoded, and what training waits for.
 
-(`python -m experiments.bench step` is in `experiments.bench_step`.)
+(`bench step`, `bench search` and `bench inference` are in modules named after them.)
 
 First, clips at random starts are decoded by this library, by PyAV and by decord, each from a newly
 opened file, as in a training set of many files; and by this library from a shard record, that is
@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import bench_inference, bench_step
+from experiments import bench_inference, bench_search, bench_step
 from zoo import video
 
 Source = str | bytes
@@ -328,6 +328,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     bench_step.add_arguments(step)
     step.set_defaults(run=bench_step.run)
+    search = commands.add_parser(
+        "search", help="a search against single runs and Keras", description=bench_search.__doc__
+    )
+    bench_search.add_arguments(search)
+    search.set_defaults(run=bench_search.run)
     options = parser.parse_args(arguments)
     try:
         return options.run(options)

@@ -157,9 +157,9 @@ class Hosts:
             print(line, flush=True)
 
     def from_first(
-        self, make: Callable[[], tuple[pathlib.Path, Config]]
-    ) -> tuple[pathlib.Path, Config]:
-        """The run folder and the configuration that `make` gives process 0.
+        self, make: Callable[[], tuple[pathlib.Path, Config, bool]]
+    ) -> tuple[pathlib.Path, Config, bool]:
+        """The run folder, the configuration, and whether to resume, as `make` tells process 0.
 
         Raises:
             ConfigError: what it raises there, in all processes.
@@ -172,8 +172,12 @@ class Hosts:
         message = np.zeros(MESSAGE_BYTES, np.uint8)
         if self.index == 0:
             try:
-                run_dir, config = make()
-                found = {"run_dir": os.fspath(run_dir.absolute()), "config": to_dict(config)}
+                run_dir, config, resume = make()
+                found = {
+                    "run_dir": os.fspath(run_dir.absolute()),
+                    "config": to_dict(config),
+                    "resume": resume,
+                }
             except ConfigError as error:
                 found = {"error": str(error)}
             text = json.dumps(found).encode()
@@ -189,7 +193,7 @@ class Hosts:
                 f"Process {self.index} does not see {run_dir}, where process 0 writes: choose an "
                 "--out that is on storage of all hosts."
             )
-        return run_dir, from_dict(told["config"])
+        return run_dir, from_dict(told["config"]), told["resume"]
 
     def lost(self, error: Exception) -> str:
         """What to say where computing together failed."""

@@ -82,8 +82,31 @@ class Devices:
         The state is donated. A batch may also hold `stop`, a number for each device: their sum
         comes back among the values, so that all hosts know what one was asked.
         """
+        return self._mapped(self._one(step, batch_size), donate=True)
+
+    def lower(self, step: Step, state: Any, batch: Any, batch_size: int) -> Any:
+        """The train step lowered for these devices, none of which needs to be here.
+
+        Args:
+            step: as for `train_step`.
+            state: shapes and types of what every device holds.
+            batch: those of a whole batch, padded to equal parts.
+            batch_size: clips in it without the padding.
+        """
+
+        def placed(tree: Any, where: NamedSharding) -> Any:
+            return jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree
+            )
+
+        one = self._one(step, batch_size)
+        compiled = jax.jit(one if self.count == 1 else self._sharded(one), donate_argnums=0)
+        return compiled.lower(placed(state, self._everywhere), placed(batch, self._divided))
+
+    def _one(self, step: Step, batch_size: int) -> Callable[[Any, Any], tuple[Any, Any]]:
+        """What each device computes in a train step."""
         if self.count == 1:
-            return jax.jit(lambda state, batch: step(state, batch, None), donate_argnums=0)
+            return lambda state, batch: step(state, batch, None)
 
         def one(state: Any, batch: dict[str, Array]) -> tuple[Any, dict[str, Array]]:
             stop = batch.pop("stop", None)
@@ -92,7 +115,7 @@ class Devices:
                 values["stop"] = jax.lax.psum(stop.sum(), AXIS)
             return state, values
 
-        return self._mapped(one, donate=True)
+        return one
 
     def eval_step(self, evaluate: Evaluate) -> Callable[[Any, Any], dict[str, Any]]:
         """`evaluate(variables, clip)` compiled for all devices, as a function of variables and
@@ -108,11 +131,13 @@ class Devices:
                 return found
             return jax.lax.all_gather(found, AXIS, tiled=True)
 
-        return jax.jit(one) if self.count == 1 else self._mapped(one, donate=False)
+        return self._mapped(one, donate=False)
 
     def _mapped(self, function: Callable[[Any, Any], Any], donate: bool) -> Callable[..., Any]:
         """A function of what all devices hold and of a divided batch, to what all then hold."""
         donated = (0,) if donate else ()
+        if self.count == 1:
+            return jax.jit(function, donate_argnums=donated)
         if self.hosts == 1:
             return jax.pmap(
                 function,
@@ -122,14 +147,17 @@ class Devices:
                 devices=self.devices,
                 donate_argnums=donated,
             )
-        mapped = jax.shard_map(
+        return jax.jit(self._sharded(function), donate_argnums=donated)
+
+    def _sharded(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """The function of arrays that are spread over all devices, those of other hosts too."""
+        return jax.shard_map(
             function,
             mesh=self._mesh,
             in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
             out_specs=PartitionSpec(),
             check_vma=False,
         )
-        return jax.jit(mapped, donate_argnums=donated)
 
     def _part(self, batch_size: int) -> Part:
         """The part of a batch that a device computes, inside of a mapped function."""

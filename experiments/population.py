@@ -80,62 +80,61 @@ class Program:
         return Carry(jax.vmap(one)(varying), jnp.ones(count, bool), zero, zero)
 
     def advance(
-        self, carry: Carry, members: Members, batch: train.Batch, first: Int[Array, ""]
+        self,
+        carry: Carry,
+        members: Members,
+        batch: train.Batch,
+        first: Int[Array, ""],
+        number: Int[Array, ""],
     ) -> Carry:
-        """All members after `parts` steps.
+        """All members after one step, of which `parts` use a batch.
+
+        It is a program of one step and not a scan over them, in which XLA's CPU backend computes
+        convolutions by plain loops, dozens of times slower.
 
         Args:
             batch: clip uint8 [s n t h w c] and label int32 [s n] for s streams and n =
                 parts * batch_size.
             first: number of the first of these steps in the epoch.
+            number: which of them this is, counted from 0.
         """
         single = len(batch["label"]) == 1
 
         def one(state: Any, alive: Array, varying: Any, stream: Array, limit: Array) -> Any:
             # One stream is not indexed: then what depends on clips alone is computed once for all.
             own = {name: x[0] if single else x[stream] for name, x in batch.items()}
-            given = self.fixed._replace(**varying)
-            step = functools.partial(self._step, given, own, limit, first)
-            zero = jnp.zeros(())
-            start = (state, alive, zero, zero)
-            if self.parts == 1:
-                return step(start, jnp.int32(0))[0]
-            return jax.lax.scan(step, start, jnp.arange(self.parts))[0]
+            counts = alive & (first + number < limit)
+            return self._step(self.fixed._replace(**varying), own, counts, number, state)
 
-        state, alive, loss, top1 = jax.vmap(one)(
+        state, diverged, loss, top1 = jax.vmap(one)(
             carry.state, carry.alive, members.varying, members.stream, members.limit
         )
-        return Carry(state, alive, carry.loss + loss, carry.top1 + top1)
+        return Carry(state, carry.alive & ~diverged, carry.loss + loss, carry.top1 + top1)
 
     def _step(
-        self,
-        given: train.Numbers,
-        batch: train.Batch,
-        limit: Array,
-        first: Array,
-        carry: tuple[Any, Array, Array, Array],
-        number: Array,
-    ) -> tuple[tuple[Any, Array, Array, Array], None]:
-        """One step of one member, unless it has stopped or is done with the epoch."""
-        state, alive, loss, top1 = carry
+        self, given: train.Numbers, batch: train.Batch, counts: Array, number: Array, state: Any
+    ) -> tuple[Any, Array, Array, Array]:
+        """One step of one member where it counts, which it does until the member has stopped or is
+        done with the epoch: its state, whether it diverged, and loss and top1."""
         size = self.batch_size
-        taken = {
-            name: jax.lax.dynamic_slice_in_dim(x, number * size, size) for name, x in batch.items()
-        }
-        part = self._part(given, batch, number) if self.parts > 1 else None
+        taken, part = batch, None
+        if self.parts > 1:
+            taken = {
+                name: jax.lax.dynamic_slice_in_dim(x, number * size, size)
+                for name, x in batch.items()
+            }
+            part = self._part(given, batch, number)
         new, values = train.train_step(
             self.model, self.config, self.classes, given, state, taken, part
         )
-        counts = alive & (first + number < limit)
         finite = jnp.isfinite(values["loss"])
-        state = jax.tree.map(lambda a, b: jnp.where(counts & finite, a, b), new, state)
         counted = counts & finite
         return (
-            state,
-            alive & (finite | ~counts),
-            loss + jnp.where(counted, values["loss"], 0),
-            top1 + jnp.where(counted, values["top1"], 0),
-        ), None
+            jax.tree.map(lambda a, b: jnp.where(counted, a, b), new, state),
+            counts & ~finite,
+            jnp.where(counted, values["loss"], 0),
+            jnp.where(counted, values["top1"], 0),
+        )
 
     def _part(self, given: train.Numbers, batch: train.Batch, number: Array) -> Part:
         """Which part of a member's own batch step `number` is."""
@@ -214,16 +213,24 @@ class Population:
         self.program, self.devices = program, list(devices)
         self._alone = jax.jit(program.advance, donate_argnums=0)
         if len(self.devices) == 1:
-            self.train = self._alone
+            self._train = self._alone
             self.evaluate = jax.jit(program.evaluate)
             self.init: Callable[..., Carry] = jax.jit(program.init)
             return
         mesh = jax.sharding.Mesh(np.array(self.devices), (AXIS,))
         self._everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
         mapped = functools.partial(jax.pmap, axis_name=AXIS, devices=self.devices)
-        self.train = mapped(program.advance, in_axes=(0, 0, None, None), donate_argnums=0)
+        axes = (0, 0, None, None, None)
+        self._train = mapped(program.advance, in_axes=axes, donate_argnums=0)
         self.evaluate = mapped(program.evaluate, in_axes=(0, 0, None))
         self.init = mapped(program.init)
+
+    def train(self, carry: Carry, members: Members, batch: train.Batch, first: int) -> Carry:
+        """All members after the steps that use a batch; `first` is the first one's number in the
+        epoch, and the other arguments are as for `Program.advance`."""
+        for number in range(self.program.parts):
+            carry = self._train(carry, members, batch, np.int32(first), np.int32(number))
+        return carry
 
     def bytes_needed(self, values: dict[str, np.ndarray], streams: int) -> int:
         """Memory that a device needs to train members of these values, found by compiling a step.
@@ -242,14 +249,9 @@ class Population:
         one: Any = jax.ShapeDtypeStruct((count,), np.int32)
         members = Members(shapes, one, one, one)
         carry = jax.eval_shape(program.init, members.varying)
-        first = jax.ShapeDtypeStruct((), np.int32)
-        use: Any = self._alone.lower(carry, members, batch, first).compile().memory_analysis()
-        return (
-            use.argument_size_in_bytes
-            + use.output_size_in_bytes
-            - use.alias_size_in_bytes
-            + use.temp_size_in_bytes
-        )
+        number = jax.ShapeDtypeStruct((), np.int32)
+        step = self._alone.lower(carry, members, batch, number, number).compile()
+        return memory_needed(step.memory_analysis())
 
     def most_members(self, values: dict[str, np.ndarray], streams: int, memory: int) -> int:
         """How many of the members fit together into `memory` bytes of a device; one at least."""
@@ -293,6 +295,16 @@ class Population:
         if len(self.devices) == 1:
             return tree
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:members], tree)
+
+
+def memory_needed(use: Any) -> int:
+    """Bytes on a device that a program with this `memory_analysis` takes, arguments included."""
+    return (
+        use.argument_size_in_bytes
+        + use.output_size_in_bytes
+        - use.alias_size_in_bytes
+        + use.temp_size_in_bytes
+    )
 
 
 def memory_of(device: Any) -> int:

@@ -40,6 +40,9 @@ class Arguments:
     """Go on from the last checkpoint in --out, or in the newest run folder of --config."""
     list: bool = False
     """Show the configurations and stop."""
+    plan: str = ""
+    """Compile the train step for a machine that need not be here, say what it takes, and stop: cpu
+    for this one, or v5e:2x4, v6e:4x4, h200 and other chips and slices."""
     distributed: Distributed = field(default_factory=Distributed)
 
 
@@ -56,16 +59,15 @@ def _main(arguments: Sequence[str], hosts: Hosts) -> int:
         if "--list" in arguments:
             print(configs.describe())
             return 0
-        default = Arguments(settings=configs.load(name), config=name)
-        parsed = tyro.cli(
-            Arguments,
-            prog="python -m experiments.run",
-            args=arguments,
-            default=default,
-            use_underscores=True,
-        )
+        default = configs.load(name)
+        parsed = parse(arguments, name, default)
+        if parsed.plan:
+            from experiments.plan import plan
+
+            plan(parsed.settings, parsed.plan)
+            return 0
         hosts.start(parsed.distributed)
-        return _run(parsed, default.settings, hosts)
+        return _run(parsed, default, hosts)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -75,6 +77,22 @@ def _main(arguments: Sequence[str], hosts: Hosts) -> int:
     except BrokenPipeError:  # `--help | head`; Python would complain once more when it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+
+
+def parse(arguments: Sequence[str], name: str, default: Config) -> Arguments:
+    """The command line as values, where `--config` is `name` and stands for `default`.
+
+    Raises:
+        ConfigError: a value cannot be used.
+        SystemExit: an argument is not known, after a message.
+    """
+    return tyro.cli(
+        Arguments,
+        prog="python -m experiments.run",
+        args=list(arguments),
+        default=Arguments(settings=default, config=name),
+        use_underscores=True,
+    )
 
 
 def _config_name(arguments: Sequence[str]) -> str:
@@ -91,7 +109,9 @@ def _config_name(arguments: Sequence[str]) -> str:
 
 def _run(arguments: Arguments, default: Config, hosts: Hosts) -> int:
     stem = pathlib.Path(arguments.config).stem
-    run_dir, config = hosts.from_first(lambda: _run_folder(arguments, stem, default))
+    run_dir, config, resume = hosts.from_first(
+        lambda: (*_run_folder(arguments, stem, default), arguments.resume)
+    )
     if (run_dir / "metrics.json").exists():
         print(f"{run_dir} is finished: see {run_dir / 'report.html'}.")
         return 0
@@ -99,7 +119,7 @@ def _run(arguments: Arguments, default: Config, hosts: Hosts) -> int:
     again = f"python -m experiments.run --config {arguments.config} --out {run_dir} --resume"
     with Signals() as signals:
         try:
-            return _fit(arguments, config, run_dir, signals, hosts)
+            return _fit(config, run_dir, resume, signals, hosts)
         except KeyboardInterrupt:
             hosts.agreed = signals.saved
             if signals.saved:
@@ -113,9 +133,9 @@ def _run(arguments: Arguments, default: Config, hosts: Hosts) -> int:
 
 
 def _fit(
-    arguments: Arguments,
     config: Config,
     run_dir: pathlib.Path,
+    resume: bool,
     signals: "Signals",
     hosts: Hosts,
 ) -> int:
@@ -141,7 +161,7 @@ def _fit(
             config,
             prepared,
             run_dir,
-            resume=arguments.resume,
+            resume=resume,
             should_stop=lambda: bool(signals.asked),
             say=hosts.say,
         )

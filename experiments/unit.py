@@ -202,7 +202,7 @@ class Training:
             taken = self.population.share({name: rows[name] for name in ("clip", "label")})
             # The batch was made ready while the step before was computed.
             jax.block_until_ready(carry.alive)
-            carry = self.population.train(carry, members, taken, np.int32(first))
+            carry = self.population.train(carry, members, taken, first)
             if self.search.should_stop():
                 self._save(carry, epoch, first + parts)
                 raise fit.Interrupted

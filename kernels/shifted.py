@@ -9,6 +9,9 @@ so, XLA walks down the array for each channel. Here the sum runs over rows in th
 kept for each (width, channel) place of a row, so that the inner loop is long and contiguous; the
 width is summed at the end.
 
+A dense convolution over three channels, the first of most networks, has a forward pass of the same
+kind (`dense_forward`).
+
 Shapes: x [n, *spatial, c], w [*window, c], y [n, *outputs, c]; sums are kept in float32 or better.
 """
 
@@ -43,6 +46,24 @@ def forward(x: jax.Array, w: jax.Array, windows: Windows) -> jax.Array:
     total = jnp.zeros((), wide)
     for number, part in enumerate(windows.elements(padded)):
         total = total + part.astype(wide) * weights[number]
+    return total.astype(x.dtype)
+
+
+def dense_forward(x: jax.Array, w: jax.Array, windows: Windows) -> jax.Array:
+    """A convolution over all, but few, channels: w is [*window, c, o].
+
+    For each element of the window and each channel one number of x times a row of w. With three
+    channels the products of matrices, to which XLA turns a convolution, are too narrow to be fast.
+    """
+    wide = _accumulate(x.dtype)
+    padded = lax.pad(x, _zero(x.dtype), [(0, 0, 0), *((*p, 0) for p in windows.padding), (0, 0, 0)])
+    padded = materialized(padded)
+    weights = w.reshape(-1, *w.shape[-2:]).astype(wide)
+    total = jnp.zeros((), wide)
+    for number, part in enumerate(windows.elements(padded)):
+        for channel in range(w.shape[-2]):
+            one = lax.slice_in_dim(part, channel, channel + 1, axis=-1).astype(wide)
+            total = total + one * weights[number, channel]
     return total.astype(x.dtype)
 
 

@@ -51,7 +51,7 @@ def compile_report(
     process, so ask about programs with one new kernel before those with several.
     Raises TargetError where jax's CUDA plugin or the assembler is not installed.
     """
-    sharding = jax.sharding.SingleDeviceSharding(_device(target))
+    sharding = jax.sharding.SingleDeviceSharding(devices(target)[0])
     placed = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding) for a in arguments]
     assembler = _assembler()
     with tempfile.TemporaryDirectory() as name, _mosaic_writes_to(name):
@@ -88,16 +88,18 @@ def _itemsize(dtype: str) -> int:
     return _HLO_TYPES.get(dtype) or max(1, int(bits[1]) // 8 if bits else 1)
 
 
-def _device(target: Target) -> Any:
+def devices(target: Target) -> list[Any]:
+    """The one device, to compile for. Raises TargetError where jax's CUDA plugin is not there."""
     if not any(importlib.util.find_spec(name) for name in _PLUGINS):
         raise TargetError(
             f"compiling for {target} needs jax's CUDA plugin: pip install 'jax[cuda13]'"
         )
     jnp.zeros(())  # starts jax's backends, and with them the plugin
     description = (_CHIPS / f"{target.chip}.textproto").read_text()
-    return topologies.get_topology_desc(
+    found = topologies.get_topology_desc(
         platform="cuda", topology_name=target.chip, target_config=description, topology="1x1x1"
-    ).devices[0]
+    )
+    return list(found.devices)
 
 
 def _assembler() -> str:

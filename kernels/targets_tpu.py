@@ -45,25 +45,34 @@ _STEP = re.compile(r"(%\w+) = sadd\.s32 (\d+), ")
 
 @functools.cache
 def _dump() -> pathlib.Path:
-    """Starts libtpu's environment; returns the folder where it writes each kernel's bundles.
+    """The folder where libtpu writes each kernel's bundles from now on.
 
     libtpu reads its environment once, when it is first used in a process.
     """
     folder = pathlib.Path(tempfile.mkdtemp(prefix="kernels-aot-"))
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     flags = f"--xla_jf_dump_to={folder} --xla_jf_dump_llo_text=true"
     flags += " --xla_jf_dump_llo_pass_label_regex=final_bundles"
     os.environ["LIBTPU_INIT_ARGS"] = f"{os.environ.get('LIBTPU_INIT_ARGS', '')} {flags}".strip()
     return folder
 
 
+def _require(target: Target) -> None:
+    if importlib.util.find_spec("libtpu") is None:
+        raise TargetError(f"{target} needs libtpu: pip install 'jax-video-zoo[tpu]'")
+
+
+def devices(target: Target) -> list[Any]:
+    """The devices of the slice, to compile for. Raises TargetError where libtpu is not there."""
+    _require(target)
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    return list(topologies.get_topology_desc(str(target), platform="tpu").devices)
+
+
 @functools.cache
 def _sharding(target: Target) -> jax.sharding.NamedSharding:
     """All of an array on the first chip of the slice."""
-    name = str(target)
-    devices = topologies.get_topology_desc(name, platform="tpu").devices
-    mesh = jax.sharding.Mesh(np.array(devices[:1]), ("data",))
+    mesh = jax.sharding.Mesh(np.array(devices(target)[:1]), ("data",))
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
 
@@ -71,8 +80,7 @@ def compile_report(
     function: Callable[..., Any], arguments: Sequence[jax.ShapeDtypeStruct], target: Target
 ) -> Report:
     """Compiles function(*arguments) for one chip of the target. Raises TargetError, see targets."""
-    if importlib.util.find_spec("libtpu") is None:
-        raise TargetError(f"{target} needs libtpu: pip install 'jax-video-zoo[tpu]'")
+    _require(target)
     folder = _dump()
     for left in folder.iterdir():
         left.unlink() if left.is_file() else shutil.rmtree(left)

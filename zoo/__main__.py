@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from zoo.commands import bench, classify, files, recognize, show
+from zoo.commands import analyze, bench, classify, files, recognize, show
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     description = "Video models, their weights, and what they do with videos."
     parser = argparse.ArgumentParser(prog="python -m zoo", description=description)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (show, files, bench, classify, recognize):
+    for module in (show, files, bench, classify, recognize, analyze):
         module.add_commands(commands)
     chosen = parser.parse_args(arguments)
     try:

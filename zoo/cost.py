@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -12,10 +12,18 @@ import jax
 import jax.numpy as jnp
 
 
+def input_dtype(model: nn.Module) -> jnp.dtype:
+    """What clips of a model consist of: normalised float32, unless the module says otherwise."""
+    return jnp.dtype(getattr(model, "input_dtype", jnp.float32))
+
+
+def _clip(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, *clip_shape), input_dtype(model))
+
+
 def variable_shapes(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> Any:
     """The variables that the model has for clips [t h w c], as shapes and dtypes."""
-    clips = jax.ShapeDtypeStruct((1, *clip_shape), jnp.float32)
-    return jax.eval_shape(model.init, jax.random.key(0), clips)
+    return jax.eval_shape(model.init, jax.random.key(0), _clip(model, clip_shape))
 
 
 def parameters(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> int:
@@ -41,7 +49,7 @@ class Layer:
 def layers(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> list[Layer]:
     """The modules directly inside a model, for one clip [t h w c]."""
     variables = variable_shapes(model, clip_shape)
-    clips = jax.ShapeDtypeStruct((1, *clip_shape), jnp.float32)
+    clips = _clip(model, clip_shape)
     found: dict[str, Layer] = {}
 
     def note(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
@@ -73,14 +81,22 @@ def flops(model: nn.Module, clip_shape: tuple[int, int, int, int]) -> int:
     as those of attention, count too.
     """
     variables = variable_shapes(model, clip_shape)
-    clips = jax.ShapeDtypeStruct((1, *clip_shape), jnp.float32)
+    clips = _clip(model, clip_shape)
 
     def logits(variables: Any, clips: jax.Array) -> Any:  # new, so that no trace is reused
         return model.apply(variables, clips)
 
     with xla_definitions():
-        program = jax.make_jaxpr(logits)(variables, clips)
-    return _flops(program.jaxpr)
+        return program_flops(logits, variables, clips)
+
+
+def program_flops(function: Callable[..., Any], *arguments: Any) -> int:
+    """Multiplications and additions in the convolutions and products of `function(*arguments)`.
+
+    Arguments are arrays or shapes. Call it within `xla_definitions`: what other implementations of
+    an operator do is not seen.
+    """
+    return _flops(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 @contextlib.contextmanager

@@ -23,11 +23,13 @@ class Family:
     """The configs of one file of `zoo.models` and the module that they configure.
 
     table: the names of published weights for a config (`zoo.weights.maps`), where there are any.
+    num_classes: of a network whose logits are not classes of the user's.
     """
 
     presets: Mapping[str, Any]
     module: Callable[..., Any]
     table: Callable[[Any], "Table"] | None = None
+    num_classes: int | None = None
 
 
 def _cnn() -> Family:
@@ -113,6 +115,13 @@ def _inception() -> Family:
     return Family(inception.PRESETS, inception.Inception, table)
 
 
+def _transnetv2() -> Family:
+    from zoo.models import transnetv2
+    from zoo.weights.maps.transnetv2 import table
+
+    return Family(transnetv2.PRESETS, transnetv2.TransNetV2, table, num_classes=2)
+
+
 MODELS: Mapping[str, Callable[[], Family]] = {
     "cnn_base": _cnn,
     "cnn_small": _cnn,
@@ -153,6 +162,7 @@ MODELS: Mapping[str, Callable[[], Family]] = {
     "movinet_a2_stream": _movinet,
     "i3d_inception": _inception,
     "s3d": _inception,
+    "transnetv2": _transnetv2,
 }
 
 

@@ -23,7 +23,9 @@ BASE = Config(
     epochs=2,
     seed=3,
 )
-SEARCH = Search(learning_rate=(3e-3, 1e30), batch_size=(4, 8), folds=2, seed=(3, 4))
+# Units of 6, 6 and 4 of the 16 members. The second has those of batch size 8 and seed 4, beside
+# some that diverge.
+SEARCH = Search(learning_rate=(3e-3, 1e30), batch_size=(4, 8), folds=2, seed=(3, 4), together=6)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def alone(config: Config, prepared, folder: pathlib.Path) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    "batch_size, seed, fold", [(8, 3, 1), pytest.param(4, 4, 0, marks=pytest.mark.slow)]
+    "batch_size, seed, fold", [(8, 4, 1), pytest.param(4, 3, 0, marks=pytest.mark.slow)]
 )
 def test_a_member_is_what_it_would_be_alone(
     finished, prepared, tmp_path, batch_size, seed, fold

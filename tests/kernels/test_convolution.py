@@ -23,6 +23,7 @@ CASES = {
     "1x1x1_stride": ((2, 3, 5, 4, 8), (1, 1, 1), 6, {"stride": (2, 2, 1)}),
     "1x1x1_groups": ((1, 3, 4, 4, 8), (1, 1, 1), 6, {"groups": 2}),
     "1x3x3": ((2, 3, 6, 5, 4), (1, 3, 3), 6, {"padding": ((0, 0), (1, 1), (1, 1))}),
+    "1x3x3_few_channels": ((2, 3, 7, 6, 3), (1, 3, 3), 6, {"padding": "SAME", "stride": (1, 2, 2)}),
     "1x3x3_stride": ((1, 4, 7, 6, 4), (1, 3, 3), 6, {"stride": (2, 2, 2)}),
     "3x1x1": ((2, 6, 4, 5, 4), (3, 1, 1), 6, {"padding": ((1, 1), (0, 0), (0, 0))}),
     "5x1x1_stride": ((1, 9, 5, 4, 4), (5, 1, 1), 3, {"stride": (4, 2, 1), "padding": "SAME"}),
@@ -168,7 +169,7 @@ def test_second_derivative():
     np.testing.assert_allclose(penalty(None), penalty("xla"), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("case", ["3x3x3", "3x3x3_groups", "3x7x7", "depthwise"])
+@pytest.mark.parametrize("case", ["3x3", "3x3x3", "3x3x3_groups", "3x7x7", "depthwise"])
 def test_bfloat16_is_as_good_as_float32_accumulation(case):
     x, w, arguments = arrays(case)
     x, w = jnp.asarray(x, jnp.bfloat16), jnp.asarray(w, jnp.bfloat16)
@@ -211,11 +212,39 @@ def test_depthwise_runs_as_shifted_products_on_a_cpu(platform, name):
         kernels.conv(x, w, implementation="xla_shift", **arguments)
 
 
-@pytest.mark.parametrize(("case", "name"), [("groups", "xla_parts"), ("3x3", "xla_rewrite")])
-def test_groups_are_taken_apart_on_a_cpu(case, name):
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [
+        ("groups", "xla_parts"),
+        ("3x3", "xla_few"),
+        ("1x3x3_few_channels", "xla_few"),
+        ("3x3_dilation", "xla_rewrite"),  # 4 channels
+        ("1x1_stride", "xla_rewrite"),
+        ("1x3x3", "xla_rewrite"),
+    ],
+)
+def test_groups_and_few_channels_have_their_own_form_on_a_cpu(case, name):
     x, w, arguments = arrays(case)
     ran = dispatch.implementations(lambda x, w: kernels.conv(x, w, **arguments), x, w)
     assert ran == {("conv", name)}
+
+
+def test_few_channels_by_name():
+    x, w, arguments = arrays("3x3_stride")
+
+    def gradients(x, w, name):
+        def loss(x, w):
+            return (kernels.conv(x, w, implementation=name, **arguments) ** 2).sum()
+
+        return jax.grad(loss, (0, 1))(x, w)
+
+    ran = dispatch.implementations(lambda x, w: gradients(x, w, "xla_few"), x, w, platform="tpu")
+    assert ran == {(operator, "xla_few") for operator in ("conv", "conv_dx", "conv_dw")}
+    for ours, theirs in zip(gradients(x, w, "xla_few"), gradients(x, w, "xla"), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    x, w, arguments = arrays("1x1")
+    with pytest.raises(NotImplementedError, match="over at most 3 channels"):
+        kernels.conv(x, w, implementation="xla_few", **arguments)
 
 
 @pytest.mark.parametrize(("case", "message"), [("3x3", "needs groups"), ("depthwise_65", "65")])

@@ -28,17 +28,21 @@ def _bench(chosen: argparse.Namespace) -> None:
     import jax
     import jax.numpy as jnp
 
-    config = registry.MODELS[chosen.model]().presets[chosen.model]
-    model = registry.create_model(chosen.model, num_classes=400, dtype=chosen.dtype)
+    from zoo import cost
+
+    family = registry.MODELS[chosen.model]()
+    config, classes = family.presets[chosen.model], family.num_classes or 400
+    model = registry.create_model(chosen.model, num_classes=classes, dtype=chosen.dtype)
     height, width = (config.size, config.size) if isinstance(config.size, int) else config.size
     clip = (config.frames, height, width, 3)
     device = jax.devices()[0]
     print(f"{chosen.model}, {chosen.dtype}, {config.frames} frames of {height}x{width}")
     print(f"jax {jax.__version__} on {device.device_kind} ({device.platform})")
     print("batch compile s  clips/s median ms   p90 ms memory MB")
-    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *clip), jnp.float32))
+    dtype = cost.input_dtype(model)
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *clip), dtype))
     for batch in chosen.batch:
-        clips = jnp.full((batch, *clip), 0.5, jnp.float32)
+        clips = jnp.ones((batch, *clip), dtype)
         started = time.perf_counter()
         run = jax.jit(model.apply).lower(variables, clips).compile()
         compiled = time.perf_counter() - started

@@ -46,10 +46,11 @@ def _info(chosen: argparse.Namespace) -> None:
 def _model(name: str) -> None:
     from zoo import cost
 
-    config = registry.MODELS[name]().presets[name]
+    family = registry.MODELS[name]()
+    config = family.presets[name]
     weights = registry.weights_of(name)
     published = [PUBLISHED[key] for key in weights if key in PUBLISHED]
-    classes = len(published[0].spec().classes) if published else 10
+    classes = len(published[0].spec().classes) if published else family.num_classes or 10
     model = registry.create_model(name, num_classes=classes)
     height, width = (config.size, config.size) if isinstance(config.size, int) else config.size
     clip = (config.frames, height, width, 3)
@@ -57,7 +58,8 @@ def _model(name: str) -> None:
     parameters = cost.parameters(model, clip)
     largest = max(layer.output_bytes for layer in layers)
     print(name)
-    print(f"  input       {config.frames} frames of {height}x{width}, RGB, normalised")
+    pixels = "RGB, " + ("uint8" if cost.input_dtype(model) == "uint8" else "normalised")
+    print(f"  input       {config.frames} frames of {height}x{width}, {pixels}")
     print(f"  parameters  {parameters:,} with {classes} classes")
     print(f"  arithmetic  {cost.flops(model, clip) / 1e9:.2f} GFLOP for one clip")
     print(

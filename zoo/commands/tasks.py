@@ -91,6 +91,7 @@ def run(
     make_tasks: Callable[[], Sequence[Any]],
     settings: Mapping[str, Any],
     report: Report,
+    also: Callable[[Any, Mapping[str, Any]], None] | None = None,
 ) -> int:
     """Does tasks on the inputs of a command line; returns its exit status.
 
@@ -99,6 +100,7 @@ def run(
       make_tasks: called once where there is something left to do.
       settings: what results depend on.
       report: gets a record for each video that is not a failure.
+      also: called with each video that has results and its record.
     """
     from zoo.tasks import engine, records
     from zoo.video import files
@@ -111,10 +113,12 @@ def run(
     failures: list[dict[str, Any]] = []
     count = 0
     try:
-        for record in kept.values():
+        for video, record in kept.items():
             if record is not None:
                 report.add(record)
                 count += 1
+                if also is not None:
+                    also(video, record)
         if left:
             outcomes = engine.run(
                 [video.path for video in left], make_tasks(),
@@ -129,6 +133,8 @@ def run(
                 if outcome.results:
                     report.add(record)
                     count += 1
+                    if also is not None:
+                        also(video, record)
                 if folder and outcome.error is None:
                     folder.write(video, record)
                 elif folder:

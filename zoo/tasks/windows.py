@@ -19,11 +19,15 @@ class Window:
     Attributes:
       frames: uint8 [t h w c].
       start, end: seconds of the video that it stands for; `end` is when its last frame ends.
+      times: float64 [n], of all frames from the first to the last that it stands for.
+      first: the number of the first of them, the video's first being 0.
     """
 
     frames: np.ndarray
     start: float
     end: float
+    times: np.ndarray
+    first: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Cut:
       frames: of a window.
       stride: distance of dense frames.
       seconds: length of uniform windows.
+      overlap: frames that a dense window shares with the one before.
       every: seconds from one window's start to the next one's; None where the next begins with
         the first frame after the last. With `every`, the end of a video adds no window, unless
         there is none.
@@ -48,12 +53,15 @@ class Cut:
     stride: int = 1
     seconds: float | None = None
     every: float | None = None
+    overlap: int = 0
 
     def __post_init__(self) -> None:
         for field in ("seconds", "every"):
             value = getattr(self, field)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"Cut.{field} is {value}; give seconds greater than 0")
+        if not 0 <= self.overlap < (self.frames - 1) * self.stride + 1:
+            raise ValueError(f"Cut.overlap is {self.overlap}; it must be shorter than a window")
         if self.frames < 1 or self.stride < 1:
             raise ValueError(
                 f"Cut has {self.frames} frames, {self.stride} apart; give at least 1 of both"
@@ -67,6 +75,7 @@ class Cutter:
         self._cut = cut
         self._span = None if cut.seconds else (cut.frames - 1) * cut.stride + 1
         self._kept: deque[tuple[float, np.ndarray]] = deque()
+        self._dropped = 0
         self._first = 0  # Of the next window, as a place in `_kept`.
         self._number = 0  # Of the next window.
         self._after = 0.0  # Time before which no frame is of the next window.
@@ -116,16 +125,18 @@ class Cutter:
         else:
             wanted = np.arange(self._cut.frames) * self._cut.stride
             chosen = np.minimum(wanted, count - 1)
+        number = self._dropped + self._first
         start, last = members[0][0], members[-1][0]
         end = last + (last - start) / (count - 1) if count > 1 else last
         self._number += 1
         self._unseen = False
         if self._cut.every is None:
-            self._first += count
+            self._first += count - self._cut.overlap
         else:
             self._after = start + self._cut.every - _SLACK
             self._skip()
-        return Window(np.stack([members[k][1] for k in chosen]), start, end)
+        times = np.array([time for time, _ in members])
+        return Window(np.stack([members[k][1] for k in chosen]), start, end, times, number)
 
     def _skip(self) -> None:
         """Passes over what lies before the next window."""
@@ -143,4 +154,5 @@ class Cutter:
             if needed:
                 return
             self._kept.popleft()
+            self._dropped += 1
             self._first -= 1

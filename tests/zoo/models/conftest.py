@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import flax.linen as nn
 import jax
@@ -59,6 +59,20 @@ class Golden:
         self.logits = self.arrays.get("logits")
         if self.logits is not None and self.logits.ndim == 3:  # the last axis is time, of one step
             self.logits = self.logits.squeeze(-1)
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """These tests mostly wait for the compiler, which takes a third less time if it optimises less.
+
+    The longer sweeps and the reference logits compile as users do.
+    """
+    if request.node.get_closest_marker("slow") or "golden" in request.fixturenames:
+        yield
+        return
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
@@ -184,14 +198,14 @@ def check_inference(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.fixture
-def check_training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """check_training(name, clip_shape, **small): dropping, batch statistics and recomputation."""
+def check_training_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """check_training_of(create, variables, clips): dropping, batch statistics, recomputation.
+
+    create: makes the model from fields of its config.
+    """
     monkeypatch.setenv("ZOO_KERNELS", "xla")
 
-    def check(name: str, clip_shape: tuple[int, int, int, int], **small: object) -> None:
-        clips = np.random.default_rng(0).standard_normal((2, *clip_shape), np.float32)
-        variables = random_variables(_small(name, **small), clip_shape)
-
+    def check(create: Callable[..., nn.Module], variables: dict, clips: np.ndarray) -> None:
         def loss(model: nn.Module, params: dict, key: jax.Array) -> tuple[jax.Array, dict]:
             logits, updates = model.apply(
                 {**variables, "params": params},
@@ -202,14 +216,11 @@ def check_training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             )
             return (logits**2).sum(), updates["batch_stats"]
 
-        fields = [field.name for field in dataclasses.fields(_small(name, **small).config)]
+        fields = [field.name for field in dataclasses.fields(create().config)]
         rates = {rate: 0.5 for rate in ("dropout", "drop_path") if rate in fields}
         step, saving = (
             jax.jit(jax.value_and_grad(functools.partial(loss, model), has_aux=True))
-            for model in (
-                _small(name, **{**small, **rates}),
-                _small(name, **{**small, **rates}, remat=True),
-            )
+            for model in (create(**rates), create(**rates, remat=True))
         )
         params, key = variables["params"], jax.random.key(0)
         (value, stats), grads = step(params, key)
@@ -224,5 +235,17 @@ def check_training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         assert scale > 0
         for one, other in zip(jax.tree.leaves(grads), jax.tree.leaves(recomputed), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-4 * scale)
+
+    return check
+
+
+@pytest.fixture
+def check_training(check_training_of: Callable[..., None]) -> Callable[..., None]:
+    """check_training(name, clip_shape, **small): `check_training_of` a small network."""
+
+    def check(name: str, clip_shape: tuple[int, int, int, int], **small: object) -> None:
+        clips = np.random.default_rng(0).standard_normal((2, *clip_shape), np.float32)
+        variables = random_variables(_small(name, **small), clip_shape)
+        check_training_of(lambda **more: _small(name, **{**small, **more}), variables, clips)
 
     return check

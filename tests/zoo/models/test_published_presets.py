@@ -12,7 +12,8 @@ PARAMETERS = {
     "mc3_18": 11_695_440,
     "r2plus1d_18": 31_505_325,
 }
-PUBLISHED = [name for name in registry.MODELS if registry.MODELS[name]().table is not None]
+FAMILIES = {name: family() for name, family in registry.MODELS.items()}
+PUBLISHED = [name for name, f in FAMILIES.items() if f.table and f.num_classes is None]
 
 
 def shape_of(name: str, num_classes: int, dtype: str = "float32"):

@@ -1,0 +1,1 @@
+"""Training data, training and comparison of the network that finds shot boundaries."""
