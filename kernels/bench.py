@@ -198,6 +198,7 @@ def _ours(
     """Every implementation with its first arguments, the definition first."""
     found = []
     known = functions(operator, spec, dtype)
+    programs: list[tuple[str, Callable[..., Any], Any]]
     programs = [(name, function, None) for name, function in known.items()]
     if jax.default_backend() == "gpu" and spec.outputs:
         programs.insert(1, ("xla, channels last", known["xla"], _NHWC))
