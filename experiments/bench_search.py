@@ -133,6 +133,28 @@ def _table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _summary(
+    config: Config, answers: dict[str, list[dict[str, Any]]], load: list[float]
+) -> dict[str, Any]:
+    """Medians and ratios of the rounds so far."""
+    medians = {
+        name: {
+            kind: statistics.median(answer[kind] for answer in given)
+            for kind in ("seconds", "processor")
+        }
+        for name, given in answers.items()
+    }
+    d, search = config.data, config.search
+    return {
+        "what": f"batch sizes {search.batch_size}, epochs {search.epochs}, {search.folds} folds of "
+        f"{d.train_clips} clips of {d.size}x{d.size}, {len(answers['together'])} rounds",
+        "load": load,
+        "medians": medians,
+        "ratios": ratios(medians),
+        "answers": answers,
+    }
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("--clips", type=int, default=192, help="clips in all folds together")
@@ -141,6 +163,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keras-python", help="a Python that has Keras and scikit-learn")
     parser.add_argument("--keras-only", choices=KERAS, help="one of its settings, to save time")
     parser.add_argument("--rounds", type=int, default=2, help="turns of each")
+    parser.add_argument("--keras-rounds", type=int, default=2, help="turns of Keras, the slowest")
     parser.add_argument("--json", type=pathlib.Path, help="where to write the results")
 
 
@@ -155,26 +178,12 @@ def run(options: argparse.Namespace) -> int:
     load = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() as folder:
         job = write_job(config, pathlib.Path(folder))
-        for _ in range(options.rounds):
+        for number in range(options.rounds):
             for name in random.sample(list(pythons), len(pythons)):
-                answers[name].append(work(name, pythons[name], job))
-    load.append(os.getloadavg()[0])
-    medians = {
-        name: {
-            kind: statistics.median(answer[kind] for answer in given)
-            for kind in ("seconds", "processor")
-        }
-        for name, given in answers.items()
-    }
-    found = {
-        "what": f"batch sizes {config.search.batch_size}, epochs {config.search.epochs}, "
-        f"{config.search.folds} folds of {options.clips} clips of {options.size}x{options.size}",
-        "load": load,
-        "medians": medians,
-        "ratios": ratios(medians),
-        "answers": answers,
-    }
-    print(_table(found), flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
+                if name not in KERAS or number < options.keras_rounds:
+                    answers[name].append(work(name, pythons[name], job))
+            found = _summary(config, answers, [*load, os.getloadavg()[0]])
+            print(_table(found), flush=True)
+            if options.json:
+                options.json.write_text(json.dumps(found, indent=1))
     return 0

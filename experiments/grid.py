@@ -20,11 +20,10 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from experiments import data, fit, report
-from experiments.config import SEARCHED, Config, ConfigError, Search, changed, dumps
+from experiments.config import SEARCHED, Config, Search, changed, dumps
 from experiments.population import memory_of, varying
 from experiments.runlog import write_json
 from experiments.trials import Group, Plan, Run, plan
@@ -61,13 +60,8 @@ def check(config: Config) -> Plan:
     """The plan of a search, once it is known that every model of it can be made.
 
     Raises:
-        ConfigError: it cannot, or there are other hosts.
+        ConfigError: it cannot.
     """
-    if jax.process_count() > 1:
-        raise ConfigError(
-            f"A search uses the devices of one host, and this is one of {jax.process_count()}: "
-            "start it on one, with --distributed.no_detect where others are found."
-        )
     found = plan(config)
     for group in found.groups:
         fit.check_model(group.runs[0].config)
@@ -81,6 +75,7 @@ class Searching:
         self.shared = shared
         self.config, self.prepared, self.run_dir = shared.config, shared.prepared, shared.run_dir
         self.plan, self.standings, self.say = shared.plan, shared.standings, shared.say
+        self.team = shared.team
 
     def run(self) -> dict[str, Any]:
         """Trains what is left, ranks, and writes the results."""
@@ -91,13 +86,51 @@ class Searching:
         left = set(range(trials))
         rounds = self._rounds()
         for number, (start, end) in enumerate(zip([0, *rounds], rounds, strict=False)):
-            for place, group in enumerate(self.plan.groups):
-                wanted = [run for run in group.runs if left.intersection(run.trials)]
-                if wanted:
-                    self._train_group(f"round{number}-group{place}", group, wanted, start, end)
+            self._train_round(number, left, start, end)
             if number + 1 < len(rounds):
                 left = self._halve(left, end)
         return self._finish()
+
+    def _train_round(self, number: int, left: set[int], start: int, end: int) -> None:
+        """Trains the runs of the trials that are left, each host some of them.
+
+        Raises:
+            Interrupted: this host or another was asked to stop; all have saved.
+        """
+        own: list[int] = []
+        stopped = False
+        try:
+            for place, group in enumerate(self.plan.groups):
+                wanted = [run for run in group.runs if left.intersection(run.trials)]
+                name = f"round{number}-group{place}"
+                mine = self.team.part(self._undone(name, wanted))
+                own += [run.number for run in mine]
+                if mine:
+                    self._train_group(f"{name}-{self._share()}", group, mine, start, end)
+        except fit.Interrupted:
+            stopped = True
+            self.team.stop()
+        brought = self.team.meet({"stopped": stopped, **self.standings.message(own)})
+        for message in brought:
+            self.standings.learn(message)
+        if any(message["stopped"] for message in brought):
+            raise fit.Interrupted
+        if self.team.index == 0:
+            self.shared.save(whole=True)
+
+    def _share(self) -> str:
+        """Which part of the runs this host trains, for the names of its units."""
+        return f"part{self.team.index}of{self.team.count}"
+
+    def _undone(self, name: str, runs: Sequence[Run]) -> list[Run]:
+        """The runs that were not trained in this round when there was another number of hosts."""
+        done = {
+            run
+            for unit, members in self.standings.done.items()
+            if unit.startswith(f"{name}-part") and f"of{self.team.count}-" not in unit
+            for run in members
+        }
+        return [run for run in runs if run.number not in done]
 
     def _rounds(self) -> list[int]:
         """The epochs after which rounds end; a single round without successive halving."""
@@ -147,16 +180,8 @@ class Searching:
 
     def _finish(self) -> dict[str, Any]:
         ranking = self.standings.ranking()
-        best = ranking[0]
-        alone = dataclasses.replace(self.config, search=Search())
-        values = {SEARCHED[name]: value for name, value in best["values"].items()}
-        (self.run_dir / "best.json").write_text(dumps(changed(alone, values)), "utf-8")
-        weights = self.shared.weights(best["trial"])
-        if weights.exists():
-            weights.replace(self.run_dir / "model.safetensors")
-        self.shared.save()
         result = {
-            "best": best,
+            "best": ranking[0],
             "trials": ranking,
             "classes": list(self.prepared.classes),
             "clips": {split: self.prepared.size(split) for split in self.prepared.splits},
@@ -164,8 +189,23 @@ class Searching:
             "diverged": len(self.standings.diverged),
             "seconds": self.standings.seconds,
         }
+        if self.team.index == 0:
+            self._write(result)
+        self.team.meet({})  # the others do not end while this one writes
+        return result
+
+    def _write(self, result: dict[str, Any]) -> None:
+        """Writes what a search leaves, and removes the rest."""
+        best = result["best"]
+        alone = dataclasses.replace(self.config, search=Search())
+        values = {SEARCHED[name]: value for name, value in best["values"].items()}
+        (self.run_dir / "best.json").write_text(dumps(changed(alone, values)), "utf-8")
+        weights = self.shared.weights(best["trial"], best["epochs"])
+        if weights:
+            weights.replace(self.run_dir / "model.safetensors")
         write_json(self.run_dir / "metrics.json", result)
         report.write(self.run_dir)
         for folder in ("members", "checkpoints"):
             shutil.rmtree(self.run_dir / folder, ignore_errors=True)
-        return result
+        for path in self.run_dir.glob("search-host*.json"):
+            path.unlink()

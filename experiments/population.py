@@ -1,4 +1,4 @@
-"""The program of a search: one train step and one evaluation for all members at once.
+"""The program of a search: one train step and one evaluation for all members.
 
 Members differ in numbers only, which are arrays here. They read the same batches, or each its own
 of a few streams of them, one for each seed and fold. Batches have the smallest size that a member
@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from experiments import train
 from experiments.config import Config, changed
 from experiments.part import Part
+from experiments.train import Batch, TrainState
 from experiments.trials import Run, structure
 
 AXIS = "devices"
@@ -45,7 +46,7 @@ class Carry(NamedTuple):
     alive: whether every loss was finite so far. loss, top1: sums over the steps of the epoch.
     """
 
-    state: train.TrainState
+    state: TrainState
     alive: Bool[Array, "k"]
     loss: Float[Array, "k"]
     top1: Float[Array, "k"]
@@ -70,7 +71,7 @@ class Program:
         """Members that have seen nothing, their initial parameters drawn from their seeds or those
         of published weights."""
 
-        def one(varying: dict[str, Array]) -> train.TrainState:
+        def one(varying: dict[str, Array]) -> TrainState:
             given, weights = self.fixed._replace(**varying), self.config.model.pretrained
             state = train.init_state(self.model, self.config, given)
             return train.start_from(state, weights) if weights else state
@@ -83,7 +84,7 @@ class Program:
         self,
         carry: Carry,
         members: Members,
-        batch: train.Batch,
+        batch: Batch,
         first: Int[Array, ""],
         number: Int[Array, ""],
     ) -> Carry:
@@ -112,7 +113,7 @@ class Program:
         return Carry(state, carry.alive & ~diverged, carry.loss + loss, carry.top1 + top1)
 
     def _step(
-        self, given: train.Numbers, batch: train.Batch, counts: Array, number: Array, state: Any
+        self, given: train.Numbers, batch: Batch, counts: Array, number: Array, state: Any
     ) -> tuple[Any, Array, Array, Array]:
         """One step of one member where it counts, which it does until the member has stopped or is
         done with the epoch: its state, whether it diverged, and loss and top1."""
@@ -136,7 +137,7 @@ class Program:
             jnp.where(counted, values["top1"], 0),
         )
 
-    def _part(self, given: train.Numbers, batch: train.Batch, number: Array) -> Part:
+    def _part(self, given: train.Numbers, batch: Batch, number: Array) -> Part:
         """Which part of a member's own batch step `number` is."""
         size = self.batch_size
         first = number % given.parts * size
@@ -150,7 +151,7 @@ class Program:
         return Part(self.parts * size, first, previous, previous_row)
 
     def evaluate(
-        self, carry: Carry, members: Members, batch: train.Batch
+        self, carry: Carry, members: Members, batch: Batch
     ) -> tuple[Float[Array, "k"], Float[Array, "k"]]:
         """Sums of the cross-entropy and of the right clips, for each member.
 
@@ -159,7 +160,7 @@ class Program:
         """
         single = len(batch["label"]) == 1
 
-        def one(state: train.TrainState, held: Array) -> tuple[Array, Array]:
+        def one(state: TrainState, held: Array) -> tuple[Array, Array]:
             own = {name: x[0] if single else x[held] for name, x in batch.items()}
             variables = train.evaluated_variables(state)
             found = train.eval_step(self.model, self.config, 1, variables, own["clip"])
@@ -207,51 +208,103 @@ def _numbers(run: Run, batch_size: int, clips: int) -> train.Numbers:
 
 
 class Population:
-    """A program compiled for some members, spread over the devices of this process."""
+    """A program compiled for some members, spread over the devices of this process.
 
-    def __init__(self, program: Program, devices: Sequence[Any]) -> None:
+    Where `mapped`, all members of a device are one program, by vmap. On a CPU that is computed one
+    member after the other, as fast as a program of one member that is called for each of them, and
+    takes as many times as long to compile as there are members: so there the latter is done. What
+    holds an entry for each member is then a list of trees that hold one.
+
+    Args:
+        mapped: None: as is best for the devices.
+    """
+
+    def __init__(
+        self, program: Program, devices: Sequence[Any], mapped: bool | None = None
+    ) -> None:
         self.program, self.devices = program, list(devices)
+        several = len(self.devices) > 1
+        self.mapped = several or self.devices[0].platform != "cpu" if mapped is None else mapped
         self._alone = jax.jit(program.advance, donate_argnums=0)
-        if len(self.devices) == 1:
+        if not several:
             self._train = self._alone
-            self.evaluate = jax.jit(program.evaluate)
-            self.init: Callable[..., Carry] = jax.jit(program.init)
+            self._evaluate = jax.jit(program.evaluate)
+            self._init: Callable[..., Carry] = jax.jit(program.init)
             return
         mesh = jax.sharding.Mesh(np.array(self.devices), (AXIS,))
         self._everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-        mapped = functools.partial(jax.pmap, axis_name=AXIS, devices=self.devices)
+        mapping = functools.partial(jax.pmap, axis_name=AXIS, devices=self.devices)
         axes = (0, 0, None, None, None)
-        self._train = mapped(program.advance, in_axes=axes, donate_argnums=0)
-        self.evaluate = mapped(program.evaluate, in_axes=(0, 0, None))
-        self.init = mapped(program.init)
+        self._train = mapping(program.advance, in_axes=axes, donate_argnums=0)
+        self._evaluate = mapping(program.evaluate, in_axes=(0, 0, None))
+        self._init = mapping(program.init)
 
-    def train(self, carry: Carry, members: Members, batch: train.Batch, first: int) -> Carry:
+    def init(self, values: Any) -> Any:
+        """Members that have seen nothing, from what `divide` makes of the numbers that vary."""
+        return self._init(values) if self.mapped else [self._init(one) for one in values]
+
+    def train(self, carry: Any, members: Any, batch: Batch, first: int) -> Any:
         """All members after the steps that use a batch; `first` is the first one's number in the
         epoch, and the other arguments are as for `Program.advance`."""
-        for number in range(self.program.parts):
-            carry = self._train(carry, members, batch, np.int32(first), np.int32(number))
-        return carry
+
+        def steps(carry: Carry, members: Members) -> Carry:
+            for number in range(self.program.parts):
+                carry = self._train(carry, members, batch, np.int32(first), np.int32(number))
+            return carry
+
+        if self.mapped:
+            return steps(carry, members)
+        return [steps(one, own) for one, own in zip(carry, members, strict=True)]
+
+    def evaluate(self, carry: Any, members: Any, batch: Batch) -> Any:
+        """What `Program.evaluate` gives."""
+        if self.mapped:
+            return self._evaluate(carry, members, batch)
+        pairs = zip(carry, members, strict=True)
+        return [self._evaluate(one, own, batch) for one, own in pairs]
+
+    def begin_epoch(self, carry: Any) -> Any:
+        """The members with sums of zero."""
+
+        def without(carry: Carry) -> Carry:
+            zero = jnp.zeros_like(carry.loss)
+            return carry._replace(loss=zero, top1=jnp.copy(zero))
+
+        return without(carry) if self.mapped else list(map(without, carry))
+
+    def summary(self, carry: Any, members: int) -> Carry:
+        """All but the states on the host; of these the steps."""
+
+        def brief(carry: Carry) -> Carry:
+            return carry._replace(state=carry.state.step)
+
+        return self.gather(brief(carry) if self.mapped else list(map(brief, carry)), members)
 
     def bytes_needed(self, values: dict[str, np.ndarray], streams: int) -> int:
         """Memory that a device needs to train members of these values, found by compiling a step.
 
-        The first step that is computed for as many members on a single device is that one.
+        On a single device this is the step that is then computed, and is not compiled again.
         """
         program, d = self.program, self.program.config.data
-        count = len(values["seed"])
+        count = len(values["seed"]) if self.mapped else 1
         shape = (streams, program.parts * program.batch_size)
         clip = (*shape, d.frames, d.decode_size, d.decode_size, 3)
         batch = {
             "clip": jax.ShapeDtypeStruct(clip, np.uint8),
             "label": jax.ShapeDtypeStruct(shape, np.int32),
         }
-        shapes: Any = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in values.items()}
+        shapes: Any = {
+            name: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype) for name, x in values.items()
+        }
         one: Any = jax.ShapeDtypeStruct((count,), np.int32)
         members = Members(shapes, one, one, one)
         carry = jax.eval_shape(program.init, members.varying)
         number = jax.ShapeDtypeStruct((), np.int32)
         step = self._alone.lower(carry, members, batch, number, number).compile()
-        return memory_needed(step.memory_analysis())
+        others = (len(values["seed"]) - count) * sum(
+            x.size * x.dtype.itemsize for x in jax.tree.leaves(carry)
+        )
+        return memory_needed(step.memory_analysis()) + others
 
     def most_members(self, values: dict[str, np.ndarray], streams: int, memory: int) -> int:
         """How many of the members fit together into `memory` bytes of a device; one at least."""
@@ -266,6 +319,10 @@ class Population:
 
     def divide(self, tree: Any) -> Any:
         """Arrays with an entry for each member, on the devices; the last member fills up."""
+        if not self.mapped:
+            count = len(jax.tree.leaves(tree)[0])
+            places = [slice(place, place + 1) for place in range(count)]
+            return [jax.device_put(jax.tree.map(lambda x, p=p: x[p], tree)) for p in places]
         count = len(self.devices)
         if count == 1:
             return jax.device_put(tree)
@@ -283,17 +340,21 @@ class Population:
             return jax.device_put(batch)
         return jax.device_put(batch, self._everywhere)
 
-    def member(self, tree: Any, place: int) -> Any:
-        """One member of arrays as `divide` makes them."""
+    def state(self, carry: Any, place: int) -> TrainState:
+        """The state of one member."""
+        if not self.mapped:
+            return jax.tree.map(lambda x: x[0], carry[place].state)
         if len(self.devices) == 1:
-            return jax.tree.map(lambda x: x[place], tree)
-        return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[place], tree)
+            return jax.tree.map(lambda x: x[place], carry.state)
+        return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[place], carry.state)
 
     def gather(self, tree: Any, members: int) -> Any:
         """The arrays of `members` members on the host, one entry each."""
         tree = jax.device_get(tree)
+        if not self.mapped:
+            return jax.tree.map(lambda *leaves: np.concatenate(leaves), *tree[:members])
         if len(self.devices) == 1:
-            return tree
+            return jax.tree.map(lambda x: x[:members], tree)
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:members], tree)
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ class Standings:
     curves: for each run what each of its epochs gave: train/loss, train/top1, val/loss, val/top1.
     diverged: by run, the epoch (from 1) and step in which its loss was no longer finite.
     dropped: by trial, the epochs after which successive halving dropped it.
-    done: units of the search that are finished.
+    done: units of the search that are finished, and their runs.
     sizes: how many members are trained together, by what was measured.
     """
 
@@ -27,7 +28,7 @@ class Standings:
     curves: list[list[Values]]
     diverged: dict[int, dict[str, int]] = field(default_factory=dict)
     dropped: dict[int, int] = field(default_factory=dict)
-    done: list[str] = field(default_factory=list)
+    done: dict[str, list[int]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -78,6 +79,24 @@ class Standings:
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(values) + "\n", "utf-8")
         temporary.replace(path)
+
+    def message(self, runs: Iterable[int]) -> dict[str, Any]:
+        """What another host should know of some runs, and of units; plain values."""
+        return {
+            "curves": {str(number): self.curves[number] for number in runs},
+            "diverged": {str(n): self.diverged[n] for n in runs if n in self.diverged},
+            "done": self.done,
+            "sizes": self.sizes,
+        }
+
+    def learn(self, message: dict[str, Any]) -> None:
+        """Takes over what another host knows, of runs that it has trained further."""
+        for number, curve in message["curves"].items():
+            if len(curve) >= len(self.curves[int(number)]):
+                self.curves[int(number)] = curve
+        self.diverged |= {int(number): found for number, found in message["diverged"].items()}
+        self.done |= message["done"]
+        self.sizes |= message["sizes"]
 
     def ranking(self) -> list[dict[str, Any]]:
         """The trials, best first: their values, and mean and spread over their runs.

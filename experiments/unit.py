@@ -3,22 +3,21 @@
 import contextlib
 import dataclasses
 import pathlib
-import shutil
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import zoo
 from experiments import data, fit, train
-from experiments.checkpoint import Checkpoints
 from experiments.config import Config, ConfigError
-from experiments.population import Carry, Members, Population, program, varying
+from experiments.population import Members, Population, program, varying
+from experiments.snapshot import Snapshot
 from experiments.standings import Standings
 from experiments.streams import Streams
+from experiments.team import Team
 from experiments.trials import Group, Run, plan
 
 SAVE_SECONDS = 60.0  # between checkpoints of a unit
@@ -49,17 +48,35 @@ class Shared:
         say: fit.Say,
     ) -> None:
         self.config, self.prepared, self.run_dir = config, prepared, run_dir
-        self.should_stop, self.say = should_stop, say
-        self.plan = plan(config)
-        self.path = run_dir / "search.json"
-        if not resume:
-            self.path.unlink(missing_ok=True)
-        self.standings = Standings.load(self.plan, self.path)
+        self.say, self.plan, self.team = say, plan(config), Team(run_dir)
+        self.should_stop = lambda: should_stop() or self.team.stopping()
+        self.standings = self._known(resume)
         self.started = time.perf_counter() - self.standings.seconds
         self.kept: dict[str, dict[int, Any]] = {}
         self.devices = jax.local_devices()
         self._populations: dict[int, Population] = {}
         self.longest = max(run.config.epochs for run in self.plan.runs)
+
+    def _known(self, resume: bool) -> Standings:
+        """What an earlier process, or several, left in the folder."""
+        whole, parts = self.run_dir / "search.json", self.run_dir.glob("search-host*.json")
+        standings = Standings(self.plan, [[] for _ in self.plan.runs])
+        if resume:
+            for path in filter(pathlib.Path.exists, [whole, *parts]):
+                part = Standings.load(self.plan, path)
+                standings.learn(part.message(range(len(self.plan.runs))))
+                standings.seconds = max(standings.seconds, part.seconds)
+        self.team.meet({})  # all have read
+        if self.team.index == 0:
+            self.team.forget_stop()
+            if resume:
+                standings.save(whole)
+            else:
+                whole.unlink(missing_ok=True)
+            for path in self.run_dir.glob("search-host*.json"):
+                path.unlink()
+        self.team.meet({})
+        return standings
 
     def clips(self, runs: Sequence[Run]) -> list[int]:
         """Clips in the training split of each run.
@@ -89,18 +106,37 @@ class Shared:
             self._populations[key] = Population(one, self.devices)
         return self._populations[key]
 
-    def handed_on(self, run: Run) -> Checkpoints:
+    def handed_on(self, run: Run) -> Snapshot:
         """Where the state of a run is kept from one round to the next."""
-        return Checkpoints(self.run_dir / "checkpoints" / f"run-{run.number:04d}")
+        return Snapshot(self.run_dir / "checkpoints" / f"run-{run.number:04d}.npz")
 
-    def weights(self, trial: int) -> pathlib.Path:
-        """Where the best member of a trial is kept until the search ends."""
-        return self.run_dir / "members" / f"trial-{trial:04d}.safetensors"
+    def keep_weights(self, trial: int, run: Run, variables: Any) -> None:
+        """Keeps the best member of a trial until the search ends, the best of this host."""
+        folder = self.run_dir / "members" / f"host{self.team.index}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob(f"trial-{trial:04d}-*"):
+            path.unlink()
+        name = f"trial-{trial:04d}-run-{run.number:04d}.safetensors"
+        zoo.save_weights(folder / name, variables, {"classes": self.prepared.classes})
 
-    def save(self) -> None:
-        """Writes search.json."""
+    def weights(self, trial: int, epochs: int) -> pathlib.Path | None:
+        """The weights of the best member of a trial, where any were kept."""
+        runs = self.plan.trials[trial].runs
+        curves = {number: self.standings.curves[number] for number in runs}
+        ended = [number for number in runs if len(curves[number]) >= epochs]
+        ended.sort(key=lambda number: _score(curves[number][epochs - 1]), reverse=True)
+        for number in ended:
+            name = f"*/trial-{trial:04d}-run-{number:04d}.safetensors"
+            for path in (self.run_dir / "members").glob(name):
+                return path
+        return None
+
+    def save(self, *, whole: bool = False) -> None:
+        """Writes search.json, or, before the hosts have met, what this one of them knows."""
         self.standings.seconds = time.perf_counter() - self.started
-        self.standings.save(self.path)
+        own = self.team.count > 1 and not whole
+        name = f"search-host{self.team.index}.json" if own else "search.json"
+        self.standings.save(self.run_dir / name)
 
 
 class Training:
@@ -111,9 +147,10 @@ class Training:
         group, clips = unit.group, search.clips(unit.group.runs)
         self.population = search.population(group)
         self.program = self.population.program
-        self.checkpoints = Checkpoints(search.run_dir / "checkpoints" / unit.name)
+        self.snapshot = Snapshot(search.run_dir / "checkpoints" / f"{unit.name}.npz")
         # The last run fills the program up; what it does there is not looked at.
-        self.runs = [*unit.runs, *[unit.runs[-1]] * (unit.size - len(unit.runs))]
+        fill = unit.size - len(unit.runs) if self.population.mapped else 0
+        self.runs = [*unit.runs, *[unit.runs[-1]] * fill]
         places = {run.number: place for place, run in enumerate(group.runs)}
         chosen = [places[run.number] for run in self.runs]
         values = varying(group.runs, group.batch_size, clips)
@@ -134,7 +171,6 @@ class Training:
         """Trains the unit to its end."""
         unit = self.unit
         with contextlib.ExitStack() as stack:
-            stack.callback(self.checkpoints.close)
             training = self._open(self.training, unit.group.batch_size, train=True)
             stack.callback(training.close)
             holding = self._open(self.holding, self.search.config.eval.batch_size, train=False)
@@ -143,45 +179,41 @@ class Training:
             while epoch < unit.end:
                 carry = self._train(carry, epoch, batch, training)
                 self._judge(carry, epoch, holding)
-                zero = jnp.zeros_like(carry.loss)
-                carry = carry._replace(loss=zero, top1=jnp.copy(zero))
+                carry = self.population.begin_epoch(carry)
                 epoch, batch = epoch + 1, 0
                 if epoch < unit.end and time.monotonic() - self.saved > SAVE_SECONDS:
                     self._save(carry, epoch, 0)
                 self.search.save()
             if epoch < self.search.longest:
                 self._hand_on(carry)
-        self.standings.done.append(unit.name)
+        self.standings.done[unit.name] = [run.number for run in unit.runs]
         self.search.save()
-        shutil.rmtree(self.search.run_dir / "checkpoints" / unit.name, ignore_errors=True)
+        self.snapshot.path.unlink(missing_ok=True)
 
     def _open(self, streams: dict[Any, Run], batch_size: int, *, train: bool) -> Streams:
         configs = [run.config for run in streams.values()]
         prepared, kept = self.search.prepared, self.search.kept
         return Streams(prepared, configs, batch_size, kept, train=train)
 
-    def _begin(self) -> tuple[Carry, int, int]:
+    def _begin(self) -> tuple[Any, int, int]:
         """The members where they are: in a checkpoint, at the end of the round before, or new."""
         carry = self.population.init(self.population.divide(self.values))
-        whole = jax.device_put(self.population.gather(carry, self.unit.size))
+        whole = self.population.gather(carry, len(self.runs))
         epoch, batch = self.unit.start, 0
         curves = [self.standings.curves[run.number][:epoch] for run in self.unit.runs]
-        if self.checkpoints.latest_step("last") is not None:
-            whole, meta = self.checkpoints.restore("last", whole)
+        if self.snapshot.exists():
+            whole, meta = self.snapshot.restore(whole)
             epoch, batch, curves = meta["epoch"], meta["batch"], meta["curves"]
             self.search.say(f"{self.unit.name}: going on in epoch {epoch + 1}.")
         elif epoch:
             like = jax.tree.map(lambda x: x[0], whole)
-            found = []
-            for run in self.runs:
-                with contextlib.closing(self.search.handed_on(run)) as checkpoints:
-                    found.append(jax.device_get(checkpoints.restore("last", like)[0]))
+            found = [self.search.handed_on(run).restore(like)[0] for run in self.runs]
             whole = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
         for run, curve in zip(self.unit.runs, curves, strict=True):
             self.standings.curves[run.number] = curve
-        return self.population.divide(jax.device_get(whole)), epoch, batch
+        return self.population.divide(whole), epoch, batch
 
-    def _members(self, epoch: int) -> Members:
+    def _members(self, epoch: int) -> Any:
         """What does not change in an epoch. A member that has finished takes no further step."""
         going = [epoch < run.config.epochs for run in self.runs]
         keys = {held: list(s) for held, s in ((False, self.training), (True, self.holding))}
@@ -193,7 +225,7 @@ class Training:
         members: Any = (self.values, indices[False], indices[True], limit)
         return self.population.divide(Members(*members))
 
-    def _train(self, carry: Carry, epoch: int, batch: int, streams: Streams) -> Carry:
+    def _train(self, carry: Any, epoch: int, batch: int, streams: Streams) -> Any:
         """The rest of an epoch, from one of its batches on."""
         members, parts = self._members(epoch), self.program.parts
         end = int(self.steps.max())
@@ -201,14 +233,14 @@ class Training:
         for first, rows in streams.groups(batch, parts, end):
             taken = self.population.share({name: rows[name] for name in ("clip", "label")})
             # The batch was made ready while the step before was computed.
-            jax.block_until_ready(carry.alive)
+            jax.block_until_ready(carry)
             carry = self.population.train(carry, members, taken, first)
             if self.search.should_stop():
                 self._save(carry, epoch, first + parts)
                 raise fit.Interrupted
         return carry
 
-    def _judge(self, carry: Carry, epoch: int, streams: Streams) -> None:
+    def _judge(self, carry: Any, epoch: int, streams: Streams) -> None:
         """Validates the members and writes down what the epoch gave."""
         members = self._members(epoch)
         streams.seek(0, 0)
@@ -219,15 +251,16 @@ class Training:
             if self.search.should_stop():
                 self._save(carry, epoch, int(self.steps.max()))
                 raise fit.Interrupted
-        gathered = self.population.gather(
-            (sums, carry._replace(state=carry.state.step)), len(self.runs)
-        )
-        (losses, right), found = jax.tree.map(lambda *x: sum(x), *gathered[0]), gathered[1]
+        count = len(self.runs)
+        gathered = [self.population.gather(one, count) for one in sums]
+        losses, right = jax.tree.map(lambda *x: sum(x), *gathered)
+        found = self.population.summary(carry, count)
         held = list(self.holding)
         for place, run in enumerate(self.unit.runs):
             if epoch >= run.config.epochs or run.number in self.standings.diverged:
                 continue
-            if not found.alive[place]:
+            # The last update of an epoch shows in the validation only.
+            if not (found.alive[place] and np.isfinite(losses[place])):
                 parts = run.config.batch_size // self.unit.group.batch_size
                 step = int(found.state[place]) // parts + 1
                 self.standings.diverged[run.number] = {"epoch": epoch + 1, "step": step}
@@ -244,7 +277,7 @@ class Training:
             )
             self._keep_best(carry, place, run, epoch + 1)
 
-    def _keep_best(self, carry: Carry, place: int, run: Run, epochs: int) -> None:
+    def _keep_best(self, carry: Any, place: int, run: Run, epochs: int) -> None:
         """Keeps the weights of a run that is the best so far of a trial that ends here."""
         for number in run.trials:
             trial = self.search.plan.trials[number]
@@ -253,27 +286,22 @@ class Training:
             own = self.standings.curves[run.number][-1]
             scores = self.standings.scores(trial, epochs)
             if _score(own) == max(map(_score, scores)):
-                state = self.population.member(carry.state, place)
-                path = self.search.weights(number)
-                path.parent.mkdir(exist_ok=True)
+                state = self.population.state(carry, place)
                 variables = jax.device_get(train.evaluated_variables(state))
-                zoo.save_weights(path, variables, {"classes": self.search.prepared.classes})
+                self.search.keep_weights(number, run, variables)
 
-    def _hand_on(self, carry: Carry) -> None:
+    def _hand_on(self, carry: Any) -> None:
         """Saves the members one by one, for the units of the next round."""
         whole = self.population.gather(carry, len(self.unit.runs))
         for place, run in enumerate(self.unit.runs):
-            with contextlib.closing(self.search.handed_on(run)) as checkpoints:
-                state = jax.tree.map(lambda x, place=place: x[place], whole)
-                checkpoints.save("last", self.unit.end, jax.device_put(state), {})
+            state = jax.tree.map(lambda x, place=place: x[place], whole)
+            self.search.handed_on(run).save(state, {})
 
-    def _save(self, carry: Carry, epoch: int, batch: int) -> None:
+    def _save(self, carry: Any, epoch: int, batch: int) -> None:
         """Saves the unit as it is before a batch of an epoch."""
-        whole = jax.device_put(self.population.gather(carry, self.unit.size))
+        whole = self.population.gather(carry, len(self.runs))
         curves = [self.standings.curves[run.number] for run in self.unit.runs]
-        step = epoch * (int(self.steps.max()) + self.program.parts) + batch
-        meta = {"epoch": epoch, "batch": batch, "curves": curves}
-        self.checkpoints.save("last", step, whole, meta)
+        self.snapshot.save(whole, {"epoch": epoch, "batch": batch, "curves": curves})
         self.saved = time.monotonic()
 
 

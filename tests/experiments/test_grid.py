@@ -7,7 +7,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from experiments import configs, data, fit, grid
+from experiments import configs, data, fit, grid, population, snapshot, unit
+from experiments.checkpoint import CheckpointError
 from experiments.config import Config, Data, Eval, Model, Optim, Search
 from zoo.video.policy import Augmentation
 
@@ -162,7 +163,49 @@ def test_an_interrupted_search_goes_on_where_it_was(halved, prepared, tmp_path, 
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
+def test_one_program_of_all_members_gives_the_same(halved, prepared, tmp_path, monkeypatch) -> None:
+    class Mapped(population.Population):
+        def __init__(self, program, devices) -> None:
+            super().__init__(program, devices, mapped=True)
+
+    monkeypatch.setattr(unit, "Population", Mapped)
+    result, expected = searched(SMALL, prepared, tmp_path), halved[1]
+    for found, like in zip(result["trials"], expected["trials"], strict=True):
+        assert found["trial"] == like["trial"] and found["epochs"] == like["epochs"]
+        assert found["val/loss"] == pytest.approx(like["val/loss"], rel=2e-4)
+        assert found["train/loss"] == pytest.approx(like["train/loss"], rel=2e-4)
+
+
 def test_a_batch_larger_than_a_fold_is_refused(prepared, tmp_path) -> None:
     config = dataclasses.replace(BASE, search=Search(batch_size=(4, 16), folds=2))
     with pytest.raises(ValueError, match="batch of 16 clips is more than the 10 that train"):
         searched(config, prepared, tmp_path)
+
+
+def test_units_of_another_number_of_hosts_are_not_trained_again(prepared, tmp_path) -> None:
+    config = dataclasses.replace(BASE, search=Search(learning_rate=(1e-3, 2e-3, 3e-3)))
+    searching = grid.Searching(unit.Shared(config, prepared, tmp_path, False, lambda: False, quiet))
+    runs = searching.plan.groups[0].runs
+    searching.standings.done = {"round0-group0-part1of2-unit0": [1], "round1-group0-part0of2": [0]}
+    assert [run.number for run in searching._undone("round0-group0", runs)] == [0, 2]
+    searching.standings.done = {"round0-group0-part0of1-unit0": [1]}  # left out by its name
+    assert [run.number for run in searching._undone("round0-group0", runs)] == [0, 1, 2]
+
+
+def test_a_snapshot_that_does_not_fit_is_refused(tmp_path) -> None:
+    saved = snapshot.Snapshot(tmp_path / "members" / "one.npz")
+    state = {"a": np.arange(3), "b": (np.ones(2), np.float32(4))}
+    saved.save(state, {"epoch": 1})
+    found, meta = saved.restore(state)
+    assert meta == {"epoch": 1} and list(found) == ["a", "b"]
+    np.testing.assert_array_equal(found["b"][0], state["b"][0])
+    with pytest.raises(CheckpointError, match=r"one.npz cannot be read: .*another network"):
+        saved.restore({"a": state["a"]})
+    with pytest.raises(CheckpointError, match="has the shape"):
+        saved.restore(state | {"a": np.arange(4)})
+    whole = saved.path.read_bytes()
+    for damaged in (b"not a zip file", whole[:-30]):
+        saved.path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="delete it to train these members again"):
+            saved.restore(state)

@@ -147,3 +147,23 @@ def test_a_lost_host_ends_the_job_and_one_goes_on(command_line, tiny, tmp_path, 
     for line, like in zip(found, expected, strict=True):
         assert line["train/loss"] == pytest.approx(like["train/loss"], rel=2e-3)
         assert line["val/loss"] == pytest.approx(like["val/loss"], rel=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_hosts_share_a_search(command_line, tiny, tmp_path) -> None:
+    arguments = ["--config", "cnn_small", *tiny, "--batch_size=5", "--search.folds", "2"]
+    arguments += ["--search.learning_rate", "1e-3", "1e-2", "--search.halving", "2"]
+    for status, out, err in ended(start(command_line, 2, tmp_path, *arguments, "--out", "two")):
+        assert status == 0, (out, err)
+    ((status, _, err),) = ended(start(command_line, 1, tmp_path, *arguments, "--out", "one"))
+    assert status == 0, err
+    files = [sorted(path.name for path in (tmp_path / run).iterdir()) for run in ("one", "two")]
+    assert files[0] == files[1] and "model.safetensors" in files[0]
+    one, two = (json.loads((tmp_path / run / "metrics.json").read_text()) for run in ("one", "two"))
+    assert [trial["epochs"] for trial in two["trials"]] == [2, 1]
+    for found, expected in zip(two["trials"], one["trials"], strict=True):
+        assert found["trial"] == expected["trial"] and found["epochs"] == expected["epochs"]
+        assert found["val/loss"] == pytest.approx(expected["val/loss"], rel=2e-3)
+    known = json.loads((tmp_path / "two" / "search.json").read_text())
+    assert {name.split("-")[2] for name in known["done"]} == {"part0of2", "part1of2"}
