@@ -12,10 +12,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.codec.encoding import compress as compress
     from zoo.codec.decoding import decode as decode
     from zoo.codec.decoding import decompress as decompress
     from zoo.codec.decoding import info as info
+    from zoo.codec.encoding import compress as compress
 
 _MODULES = {
     "compress": "encoding",
