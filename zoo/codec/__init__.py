@@ -4,23 +4,24 @@
     codec.compress("in.mp4", "out.zvc", quality=60)
     codec.decompress("out.zvc", "back.mp4")
 
-Importing this package loads no jax.
+Importing this package loads no jax. No module has the name of a function: importing the one would
+hide the other.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.codec.compress import compress as compress
-    from zoo.codec.decompress import decode as decode
-    from zoo.codec.decompress import decompress as decompress
-    from zoo.codec.decompress import info as info
+    from zoo.codec.decoding import decode as decode
+    from zoo.codec.decoding import decompress as decompress
+    from zoo.codec.decoding import info as info
+    from zoo.codec.encoding import compress as compress
 
 _MODULES = {
-    "compress": "compress",
-    "decode": "decompress",
-    "decompress": "decompress",
-    "info": "decompress",
+    "compress": "encoding",
+    "decode": "decoding",
+    "decompress": "decoding",
+    "info": "decoding",
 }
 __all__ = ["compress", "decode", "decompress", "info"]
 

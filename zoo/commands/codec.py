@@ -43,7 +43,7 @@ def add_commands(commands: Any) -> None:
 
 def _compress(chosen: argparse.Namespace) -> None:
     from zoo import codec
-    from zoo.codec.compress import Progress
+    from zoo.codec.encoding import Progress
 
     def report(progress: Progress) -> None:
         share = f"{progress.frames} of {progress.of} frames"

@@ -1,5 +1,6 @@
 """Whole files: round trip, damage, random access, the command line."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 
 from zoo import codec
-from zoo.codec import checksum, container, decompress, errors, source
-from zoo.codec.compress import compress, quantiser_of
+from zoo.codec import checksum, container, decoding, errors, source
+from zoo.codec.encoding import compress, quantiser_of
 from zoo.video import encode
 
 HEIGHT, WIDTH = 35, 53
@@ -59,6 +60,7 @@ def test_the_file_is_as_long_as_the_tables_say(compressed):
     assert abs(result.data_bytes * 8 - result.estimated_bits) <= 0.01 * result.estimated_bits + 192
 
 
+@pytest.mark.slow
 def test_another_process_decodes_the_same_pictures(compressed, decoded):
     program = (
         "import sys, hashlib; from zoo import codec; p = codec.decode(sys.argv[1]).pictures;"
@@ -66,14 +68,12 @@ def test_another_process_decodes_the_same_pictures(compressed, decoded):
     )
     command = [sys.executable, "-c", program, os.fspath(compressed[0])]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    import hashlib
-
     assert said.strip() == hashlib.sha256(decoded.y.tobytes() + decoded.uv.tobytes()).hexdigest()
 
 
 def test_what_is_written_back_has_the_same_samples_and_times(compressed, decoded, tmp_path):
     path = tmp_path / "back.mkv"
-    decompress.decompress(compressed[0], path)
+    codec.decompress(compressed[0], path)
     again = source.read(path)
     assert np.array_equal(again.y, decoded.y)
     assert np.array_equal(again.uv, decoded.uv)
@@ -103,10 +103,10 @@ def test_a_damaged_group_is_named(compressed):
 
 def test_a_damaged_group_is_left_out_or_frozen(compressed, decoded):
     data, _ = _damaged(compressed)
-    with pytest.warns(decompress.CodecWarning):
+    with pytest.warns(decoding.CodecWarning):
         skipped = codec.decode(data, on_error="skip").pictures
     assert skipped.ticks == (*decoded.ticks[:2], decoded.ticks[4])
-    with pytest.warns(decompress.CodecWarning):
+    with pytest.warns(decoding.CodecWarning):
         frozen = codec.decode(data, on_error="freeze").pictures
     assert len(frozen.ticks) == 5
     assert np.array_equal(frozen.y[3], decoded.y[1])
@@ -115,7 +115,7 @@ def test_a_damaged_group_is_left_out_or_frozen(compressed, decoded):
 
 def test_a_file_cut_short_gives_its_whole_groups(compressed, decoded):
     data = compressed[0].read_bytes()[:-5]
-    with pytest.warns(decompress.CodecWarning, match="before the group does"):
+    with pytest.warns(decoding.CodecWarning, match="before the group does"):
         found = codec.decode(data, on_error="skip")
     assert np.array_equal(found.pictures.y, decoded.y[:4])
     assert len(found.problems) == 1
@@ -123,7 +123,7 @@ def test_a_file_cut_short_gives_its_whole_groups(compressed, decoded):
 
 def test_500_damaged_files_give_typed_errors_or_whole_groups(compressed, monkeypatch):
     """Symbols of damaged groups are never decoded, so pictures need not be made again here."""
-    monkeypatch.setattr(decompress, "_decoded", _blank)
+    monkeypatch.setattr(decoding, "_decoded", _blank)
     data = compressed[0].read_bytes()
     rng = np.random.default_rng(4)
     outcomes = {"error": 0, "groups": 0}
@@ -147,7 +147,7 @@ def _blank(group, header, name):
     count = len(group.ticks)
     shape = (count, header.height, header.width)
     uv = (count, 2, -(-header.height // 2), -(-header.width // 2))
-    return decompress._Part(list(group.ticks), np.zeros(shape, np.uint8), np.zeros(uv, np.uint8))
+    return decoding._Part(list(group.ticks), np.zeros(shape, np.uint8), np.zeros(uv, np.uint8))
 
 
 def test_wrong_symbols_under_a_right_checksum_are_pictures_or_a_typed_error(compressed):
@@ -156,7 +156,7 @@ def test_wrong_symbols_under_a_right_checksum_are_pictures_or_a_typed_error(comp
     for data in (b"", b"\xff" + group.data, group.data[:1], group.data[:1] + bytes(40)):
         other = container.Group(0, 0, group.ticks, group.last, data)
         try:
-            assert decompress._decoded(other, read.header, "x").y.shape[0] == 2
+            assert decoding._decoded(other, read.header, "x").y.shape[0] == 2
         except errors.BrokenFile as error:
             assert error.group == 0
 
@@ -197,6 +197,7 @@ def test_the_checksum_is_crc32c():
     assert checksum.crc32c(bytes(32)) == 0x8A9136AA
 
 
+@pytest.mark.slow
 def test_ten_bits_stay_ten_bits(tmp_path):
     rng = np.random.default_rng(5)
     y = np.repeat(np.repeat(rng.integers(200, 800, (1, 6, 6)), 8, 1), 8, 2).astype("<u2")

@@ -18,8 +18,9 @@ def _planes(seed, n=2, h=48, w=64):
 
 def test_the_synthesis_undoes_the_analysis():
     planes = _planes(0)
-    latents = network.analyse(planes)
-    back = network.Synthesis().apply({}, jax.tree.map(lambda x: x / 3, latents), jnp.float32(3))
+    latents = jax.jit(network.analyse)(planes)
+    latents = jax.tree.map(lambda x: x / 3, latents)
+    back = jax.jit(network.Synthesis().apply)({}, latents, jnp.float32(3))
     np.testing.assert_allclose(back.y, planes.y, atol=2e-3)
     np.testing.assert_allclose(back.uv, planes.uv, atol=2e-3)
 
@@ -34,6 +35,7 @@ def test_sizes_are_padded_to_what_the_pyramid_needs():
     assert Shape(241, 416).padded == (256, 416)
 
 
+@pytest.mark.slow
 def test_decoded_pictures_are_the_encoders_with_weights_in_the_file(monkeypatch):
     rng = np.random.default_rng(1)
     weights = network.Weights(
