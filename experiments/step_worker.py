@@ -51,7 +51,7 @@ def zoo_step(model: str, size: int, frames: int) -> tuple[str, Step]:
         params, memory = state
         value, slopes = jax.value_and_grad(loss)(params, clips, labels)
         changes, memory = optimizer.update(slopes, memory, params)
-        return (optax.apply_updates(params, changes), memory), value
+        return (train.apply_updates(params, changes), memory), value
 
     compiled = jax.jit(step, donate_argnums=0)
 

@@ -122,6 +122,19 @@ def make_optimizer(
     return optax.MultiSteps(optimizer, schedule).gradient_transformation()
 
 
+def apply_updates(params: Any, updates: Any) -> Any:
+    """params plus updates, where a program that may overwrite params does so without a copy.
+
+    Nothing in one layer's update tells that the gradients of the other layers, for which its
+    parameters are read too, are done. XLA for CPUs then copies all parameters at the start of a
+    step, to be free to overwrite them. So each waits here for a number of every update.
+    """
+    # XLA keeps this product, which might be NaN; as an integer that is 0.
+    numbers = [leaf.ravel()[0].astype(jnp.float32) * 0 for leaf in jax.tree.leaves(updates)]
+    one = 1 + jnp.stack(numbers).sum().astype(jnp.int32)
+    return optax.apply_updates(params, jax.tree.map(lambda u: u * one.astype(u.dtype), updates))
+
+
 def make_model(config: Config, classes: int) -> Any:
     """The Flax module of a configuration, made for its clips.
 
@@ -230,7 +243,7 @@ def train_step(
         grads, loss, top1 = jax.lax.psum((grads, loss, top1), axis_name)
     optimizer = make_optimizer(config.optim, given, finetune.layer_decay(model, config))
     updates, opt_state = optimizer.update(grads, state.opt_state, trained)
-    params = frozen | cast(dict, optax.apply_updates(trained, updates))
+    params = frozen | cast(dict, apply_updates(trained, updates))
     ema = state.ema
     if config.optim.ema_decay:
         # Early averages forget faster, or the random start would be evaluated for long.

@@ -26,6 +26,8 @@ def is_depthwise(spec: specs.Spec) -> bool:
 
 def function_of(operator: str, spec: specs.Spec, name: str | None) -> Callable[..., Any]:
     """The operator with the implementation `name` as a function of the arrays of `arrays_of`."""
+    if operator == "attention":
+        return lambda q, k, v: kernels.attention(q, k, v, implementation=name)
     if operator in ("channel_sums", "spatial_sum"):
         sums = getattr(kernels, operator)
         return lambda x: sums(x, implementation=name)
@@ -49,6 +51,9 @@ def function_of(operator: str, spec: specs.Spec, name: str | None) -> Callable[.
 def arrays_of(operator: str, spec: specs.Spec, dtype: Any) -> list[jax.ShapeDtypeStruct]:
     """The shapes and types of the operator's arrays."""
     arrays = [jax.ShapeDtypeStruct(spec.x, dtype)]
+    if operator == "attention":
+        b, n, *head = spec.x
+        return arrays + [jax.ShapeDtypeStruct((b, spec.keys or n, *head), dtype)] * 2
     per_channel = jax.ShapeDtypeStruct((spec.outputs,), dtype)
     if operator == "depthwise_conv3d":
         window = jax.ShapeDtypeStruct((*spec.window, spec.outputs), dtype)
@@ -86,10 +91,19 @@ def work(operator: str, spec: specs.Spec, dtype: Any, gradients: bool) -> tuple[
 
     With gradients the forward pass counts too, and the backward pass reads the input again, as one
     that has no memory for more does. A multiplication with its addition counts as two operations, a
-    comparison as one.
+    comparison as one. Of attention the two products are counted, and two more in the derivative of
+    each, but not the softmax.
     """
     size = jnp.dtype(dtype).itemsize
     inputs = math.prod(spec.x)
+    if operator == "attention":
+        b, n, h, d = spec.x
+        keys = spec.keys or n
+        operations = 2 * 2 * b * h * n * keys * d
+        queries, rest = inputs * size, 2 * b * keys * h * d * size
+        if not gradients:
+            return operations, 2 * queries + rest
+        return 3 * operations, 5 * queries + 3 * rest
     if not spec.window:
         squares = operator == "channel_sums"
         operations = inputs * (3 if squares else 1)

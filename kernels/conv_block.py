@@ -33,6 +33,7 @@ from jax.custom_batching import custom_vmap
 
 from kernels import dispatch, pooling
 from kernels.convolution import WRITTEN_OUT, conv
+from kernels.derivatives import once
 from kernels.materialize import materialized
 from kernels.moments import bias_gradient
 from kernels.pooling import max_pool
@@ -332,7 +333,7 @@ def _block_forward(
 def _block_backward(
     problem: _Problem, kept: tuple[jax.Array, ...], dz: jax.Array
 ) -> tuple[jax.Array, ...]:
-    dx, db, dw = _backward_of(problem)(*kept, dz)
+    dx, db, dw = once(_backward_of(problem), "conv_bias_relu_pool")(*kept, dz)
     return dx, dw, db
 
 

@@ -36,6 +36,7 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 
 from kernels import dispatch
+from kernels.derivatives import once
 from kernels.materialize import materialized
 from kernels.windows import Padding, Windows
 
@@ -144,7 +145,7 @@ def _backward(
     def run(x: jax.Array, index: jax.Array, dy: jax.Array) -> jax.Array:
         return dispatch.call("max_pool_dx", _POOL_BACKWARD, name, x, index, dy, windows=windows)
 
-    return (_merging(run)(*residuals, dy),)
+    return (once(_merging(run), "max_pool")(*residuals, dy),)
 
 
 _max_pool.defvjp(_forward, _backward)

@@ -3,8 +3,9 @@
 The shapes are those of the networks they are named after, in a training batch for one accelerator,
 and follow from their published strides and widths: X3D-M (16 frames of 224x224), MoViNet-A2 (50 of
 224x224, its stream variant where a name says causal), SlowFast-R50 (32 of 224x224), R(2+1)D-18 (16
-of 112x112), I3D, C3D, and cnn_base and cnn_small of this project. Those that begin with cpu or
-small are for a CPU.
+of 112x112), I3D, C3D, VideoMAE-B and MViTv2-S (16 of 224x224), TimeSformer-B (8 of 224x224),
+Video-Swin-T (32 of 224x224), and cnn_base and cnn_small of this project. Those that begin with
+cpu or small are for a CPU.
 """
 
 import dataclasses
@@ -16,7 +17,8 @@ class Spec:
 
     x: [n, *spatial, c]. window, stride: one entry for each spatial axis, of the pool or the
     convolution; empty for sums. padding: as the operators take it. outputs: channels of the result
-    (convolutions only). groups: of the convolution. activation: of depthwise_conv3d.
+    (convolutions only). groups: of the convolution. activation: of depthwise_conv3d. For attention
+    x is [b, n, h, d], and keys is how many keys there are, as many as queries where it is 0.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Spec:
     outputs: int = 0
     groups: int = 1
     activation: str | None = None
+    keys: int = 0
 
     def batch(self, n: int) -> "Spec":
         """The same call for a batch of n, for a slower device or a smaller memory."""
@@ -147,6 +150,15 @@ SPATIAL_SUM = (
     Spec("movinet_a2.squeeze", (8, 50, 14, 14, 240)),
 )
 
+# Tokens of a clip; of each frame; of each window of 8x7x7; all against fewer, pooled ones.
+ATTENTION = (
+    Spec("videomae_b.attention", (8, 1568, 12, 64)),
+    Spec("timesformer_b.spatial_attention", (64, 197, 12, 64)),
+    Spec("swin3d_t.stage2_attention", (256, 392, 6, 32)),
+    Spec("mvit_v2_s.stage1_attention", (8, 25089, 1, 96), keys=393),
+    Spec("small.attention", (2, 196, 3, 64)),
+)
+
 # Operator and shapes; depthwise convolutions without more are calls of `conv`.
 ALL = {
     "max_pool": POOL,
@@ -155,4 +167,5 @@ ALL = {
     "conv_bias_relu_pool": BLOCK,
     "channel_sums": CHANNEL_SUMS,
     "spatial_sum": SPATIAL_SUM,
+    "attention": ATTENTION,
 }

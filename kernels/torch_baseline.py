@@ -1,6 +1,7 @@
 """The operators in PyTorch on a CPU, for `python -m kernels.bench --against torch`.
 
-In the default layout and with the channels last, on as many threads as PyTorch takes by itself.
+In the default layout and with the channels last, on as many threads as PyTorch takes by itself. For
+attention these are [b, h, n, d] and, as here, [b, n, h, d] in memory.
 """
 
 from collections.abc import Callable
@@ -36,9 +37,16 @@ def candidates(
                 a = a.contiguous(memory_format=layout)
             return a.requires_grad_(gradients)
 
-        shape = tuple(spec.x[axis] for axis in order)
-        xs = [array(shape) for _ in range(sets)]
+        def heads(tokens: int) -> Any:
+            a = torch.randn(spec.x[0], tokens, *spec.x[2:]).transpose(1, 2)
+            return (a if channels_last else a.contiguous()).requires_grad_(gradients)
+
         rest = []
+        if operator == "attention":
+            xs = [heads(spec.x[1]) for _ in range(sets)]
+            rest += [heads(spec.keys or spec.x[1]) for _ in range(2)]
+        else:
+            xs = [array(tuple(spec.x[axis] for axis in order)) for _ in range(sets)]
         if spec.outputs:
             rest.append(array((spec.outputs, spec.x[-1] // spec.groups, *spec.window)))
         if operator == "conv_bias_relu_pool":
@@ -66,6 +74,8 @@ def candidates(
 def _forward(torch: Any, operator: str, spec: specs.Spec) -> Callable[..., tuple[Any, ...]]:
     """The operator on PyTorch's arrays [n, c, *spatial]; its results as a tuple."""
     library, axes = torch.nn.functional, len(spec.x) - 2
+    if operator == "attention":
+        return lambda q, k, v: (library.scaled_dot_product_attention(q, k, v),)
     spatial = tuple(range(2, axes + 2))
     if operator == "channel_sums":  # PyTorch's one pass gives the same two numbers a channel
         return lambda x: torch.var_mean(x, (0, *spatial), correction=0)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -129,6 +130,29 @@ def test_the_schedule_warms_up_and_ends_at_zero() -> None:
     optim = Optim(learning_rate=0.5)
     constant = train.learning_rate(optim, train.numbers(Config(optim=optim, epochs=5), 10))
     assert float(constant(0)) == float(constant(49)) == 0.5
+
+
+def test_parameters_are_overwritten_without_a_copy() -> None:
+    model, state, _ = setup(CONFIG)
+    given = train.numbers(dataclasses.replace(CONFIG, epochs=2), steps_per_epoch=10)
+
+    def step(state: train.TrainState, b: dict):
+        return train.train_step(model, CONFIG, CLASSES, given, state, b)
+
+    program = jax.jit(step, donate_argnums=0).lower(state, batch()).compile().as_text()
+    shapes = {
+        ",".join(map(str, leaf.shape)) for leaf in jax.tree.leaves(state.params) if leaf.ndim > 1
+    }
+    copied = set(re.findall(r" = f32\[([\d,]+)\]\S* copy\(", program[program.index("ENTRY") :]))
+    assert not copied & shapes
+
+
+def test_an_update_that_is_not_finite_leaves_the_others_alone() -> None:
+    params = {"a": jnp.ones((2, 2)), "b": jnp.ones(3)}
+    updates = {"a": jnp.full((2, 2), jnp.nan), "b": jnp.asarray([0.5, jnp.inf, -1])}
+    new = jax.jit(train.apply_updates)(params, updates)
+    assert jnp.isnan(new["a"]).all()
+    np.testing.assert_array_equal(new["b"], [1.5, jnp.inf, 0])
 
 
 def test_evaluation_averages_the_probabilities_of_views_and_crops() -> None:

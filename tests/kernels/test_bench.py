@@ -141,6 +141,14 @@ def test_the_floor_is_the_slower_of_memory_and_arithmetic():
     assert floor("conv", grouped, weak) == 2 * 4 * 6 * 9 / 10
 
 
+def test_the_work_of_attention():
+    spec = specs.Spec("attention", (2, 5, 3, 4), keys=7)
+    forward = (2 * 2 * 2 * 3 * 5 * 7 * 4, (2 * 2 * 5 * 3 * 4 + 2 * 2 * 7 * 3 * 4) * 4)
+    assert calls.work("attention", spec, "float32", False) == forward
+    own = dataclasses.replace(spec, keys=0)  # as many keys as queries
+    assert calls.work("attention", own, "float32", True) == (3 * 2 * 2 * 2 * 3 * 25 * 4, 11 * 480)
+
+
 def test_an_unknown_shape_is_named(capsys):
     with pytest.raises(SystemExit):
         bench.main(["x3d_s.stage9"])
