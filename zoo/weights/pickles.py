@@ -77,9 +77,9 @@ def load(file: BinaryIO, storages: dict[str, Storage] | None = None) -> Any:
     machine = _Machine({} if storages is None else storages)
     try:
         for opcode, argument, position in pickletools.genops(file):
-            if opcode.name == "STOP":
-                return machine.pop()
             try:
+                if opcode.name == "STOP":
+                    return machine.pop()
                 machine.step(opcode.name, argument)
             except (IndexError, KeyError) as error:  # an empty stack, an unknown memo entry
                 raise PickleError(f"is damaged at byte {position} ({opcode.name})") from error

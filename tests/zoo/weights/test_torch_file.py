@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.weights import torch_file
+from zoo.weights import pickles, torch_file
 
 # Written by torch 2.13 with
 #   torch.manual_seed(0); conv = torch.nn.Conv3d(2, 3, (1, 2, 2))
@@ -42,6 +42,12 @@ def test_files_that_torch_wrote(name):
     expected = np.float32([-0.0026, 0.1897, -0.2910])  # as torch prints them
     np.testing.assert_allclose(state["conv.weight"].ravel()[:3], expected, atol=5e-5)
     assert torch_file.is_torch_file(FILES / name)
+
+
+@pytest.mark.parametrize("pickle", [b".", b"h\x05."])
+def test_a_pickle_that_takes_what_was_never_put_is_damaged(pickle):
+    with pytest.raises(pickles.PickleError, match="is damaged at byte"):
+        pickles.load(io.BytesIO(pickle))
 
 
 dtypes = st.sampled_from(
