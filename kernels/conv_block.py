@@ -342,7 +342,7 @@ _block.defvjp(_block_forward, _block_backward)
 _XLA = dispatch.Implementation("xla", _definition)
 _SCATTER = functools.partial(dispatch.Implementation, "xla_scatter", platforms=("tpu",))
 # By name only: no TPU was at hand, and by the count of bundles it is no shorter than XLA's two
-# kernels, though it moves half as much.
+# kernels, though it moves about a quarter as much.
 _TPU = functools.partial(dispatch.Implementation, "pallas_tpu", platforms=(), refuses=_not_on_tpu)
 _VALUE = (
     dispatch.Implementation("xla_scatter", _value, platforms=()),
