@@ -57,10 +57,11 @@ def main() -> None:
     model = build(name).eval()
     clips = torch.randn(batch, channels, frames, height, width)
     last = torch.channels_last_3d
+    flat = name.startswith("movinet") and name.endswith("stream")  # its windows have two axes
     variants = {"contiguous": (model, clips)}
     if name not in TRANSFORMERS:  # those convolve frames or nothing but patches
         variants["channels_last_3d"] = (
-            copy.deepcopy(model).to(memory_format=last),
+            copy.deepcopy(model).to(memory_format=torch.channels_last if flat else last),
             clips.to(memory_format=last),
         )
     with torch.inference_mode():
