@@ -326,7 +326,7 @@ def _block(problem: _Problem, x: jax.Array, w: jax.Array, b: jax.Array) -> jax.A
 def _block_forward(
     problem: _Problem, x: jax.Array, w: jax.Array, b: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    z, index = _forward_of(problem, True)(x, w, b)
+    z, index = once(_forward_of(problem, True), "conv_bias_relu_pool")(x, w, b)
     return z, (x, w, b, index)
 
 

@@ -135,7 +135,7 @@ def _forward(
     def run(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         return dispatch.call("max_pool", _POOL_FORWARD, name, x, windows=windows)
 
-    y, index = _merging(run)(x)
+    y, index = once(_merging(run), "max_pool")(x)
     return y, (x, index)
 
 

@@ -125,7 +125,8 @@ def test_the_second_derivative_is_right_or_refused(case):
         with pytest.raises(NotImplementedError, match="differentiable once"):
             size(None)
     else:
-        np.testing.assert_allclose(size(None), size("xla"), rtol=1e-3, atol=1e-3)
+        found, expected = size(None), size("xla")  # elements of it cancel to nearly nothing
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.slow
