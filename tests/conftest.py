@@ -20,6 +20,23 @@ SHARED = pathlib.Path(
 )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Outside of tests/kernels most time goes to the compiler: less if it optimises less.
+
+    The longer sweeps and the reference logits compile as users do. A process that a test starts
+    inherits the choice.
+    """
+    quick = not (
+        item.get_closest_marker("slow")
+        or "golden" in getattr(item, "fixturenames", ())
+        or "kernels" in item.path.parts
+    )
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_disable_most_optimizations", quick)
+
+
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
     """The folder of real clips beside the checkout; the test is skipped where it is absent."""

@@ -29,11 +29,16 @@ class CommandLine:
     """Starts `python -m experiments.run` with a cache that all tests of the session share."""
 
     def __init__(self, cache: pathlib.Path) -> None:
-        self.environment = os.environ | {
+        self._settings = {
             "ZOO_CACHE": str(cache),
             "PYTHONPATH": str(REPOSITORY),
             "PYTHONUNBUFFERED": "1",
         }
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """This process's, which tests change, with these settings."""
+        return os.environ | self._settings
 
     def start(self, *arguments: str, cwd: pathlib.Path, **environment: str) -> subprocess.Popen:
         return subprocess.Popen(

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -59,20 +59,6 @@ class Golden:
         self.logits = self.arrays.get("logits")
         if self.logits is not None and self.logits.ndim == 3:  # the last axis is time, of one step
             self.logits = self.logits.squeeze(-1)
-
-
-@pytest.fixture(autouse=True)
-def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
-    """These tests mostly wait for the compiler, which takes a third less time if it optimises less.
-
-    The longer sweeps and the reference logits compile as users do.
-    """
-    if request.node.get_closest_marker("slow") or "golden" in request.fixturenames:
-        yield
-        return
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

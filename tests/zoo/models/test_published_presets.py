@@ -27,12 +27,16 @@ def shape_of(name: str, num_classes: int, dtype: str = "float32"):
     return jax.eval_shape(run, clips)
 
 
-# They have many blocks: tracing them takes longest and adds least.
-DEEP = ("movinet_a3_base", "movinet_a4_base", "movinet_a5_base")
+# One of each kind of network by default: tracing the deep ones takes long and adds little.
+QUICK = (
+    *("r3d_18", "r2plus1d_18", "c2d_r50", "slowfast_r50", "x3d_xs", "s3d", "i3d_inception"),
+    *("movinet_a0_base", "movinet_a0_stream", "mvit_v1_b", "swin3d_t"),
+    *("videomae_b", "vivit_b", "timesformer_b"),
+)
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n in DEEP else ()) for n in PUBLISHED]
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in PUBLISHED]
 )
 def test_a_preset_gives_logits_and_features(name):
     logits, variables = shape_of(name, 7, "bfloat16")
