@@ -106,7 +106,8 @@ for seed in range(len(index), 100000):
         for _ in range(lines):
             reported = int(process.stdout.readline())
         process.send_signal(signal.SIGKILL)
-        rest, _ = process.communicate(timeout=60)
+        with process:  # communicate() would pass over the lines that readline() has read ahead
+            rest = process.stdout.read()
         reported = max([reported, *map(int, rest.split())])
         index = Index(path)
         assert reported + 1 <= len(index) <= reported + 2
