@@ -24,13 +24,14 @@ SHARED = pathlib.Path(
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Outside of tests/kernels most time goes to the compiler: less if it optimises less.
 
-    The longer sweeps and the reference logits compile as users do. A process that a test starts
-    inherits the choice.
+    The longer sweeps of whole runs and the reference logits compile as users do. A process that a
+    test starts inherits the choice.
     """
+    parts = item.path.parts
     quick = not (
-        item.get_closest_marker("slow")
+        "kernels" in parts
+        or ("experiments" in parts and item.get_closest_marker("slow"))
         or "golden" in getattr(item, "fixturenames", ())
-        or "kernels" in item.path.parts
     )
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))
     if "jax" in sys.modules:
