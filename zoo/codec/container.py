@@ -38,6 +38,9 @@ DEFINITION = "wavelet 9/7 in four levels, two networks, quarter-sample motion, t
 MAX_SIDE = 1 << 13
 MAX_FRAMES_PER_GROUP = 1 << 10
 MAX_FRAMES = 1 << 24
+MAX_TICK = 1 << 60
+# Bytes that are read in search of whole groups in a damaged file, for each byte of it.
+SEARCH = 16
 
 OnError = Literal["raise", "skip", "freeze"]
 _HEADER = struct.Struct("<8sH8sIIBBBIIII")
@@ -145,12 +148,12 @@ def parse(data: bytes, name: str) -> File:
     header = read_header(data, name)
     found: dict[int, Group] = {}
     problems: list[CodecError] = []
-    place = _HEADER.size + _CHECK.size
+    place, budget = _HEADER.size + _CHECK.size, SEARCH * len(data)
     while place < len(data) and len(found) < header.groups:
         group = _group_at(data, place, header)
         if isinstance(group, str):
             problems.append(BrokenFile(name, group, group=len(found), offset=place))
-            place = _next(data, place + 1, header)
+            place, budget = _next(data, place + 1, header, budget)
         else:
             found.setdefault(group.number, group)
             place = group.offset + _length(len(group.ticks), len(group.data))
@@ -158,22 +161,37 @@ def parse(data: bytes, name: str) -> File:
     if missing and not problems:
         reason = f"it ends after {len(data)} bytes, {len(missing)} groups before its end"
         problems.append(BrokenFile(name, reason, group=missing[0], offset=len(data)))
-    groups = tuple(found[number] for number in sorted(found))
-    return File(header, groups, tuple(problems))
+    groups: list[Group] = []
+    for _, group in sorted(found.items()):
+        before = groups[-1] if groups else None
+        if before and (
+            group.first < before.first + len(before.ticks) or group.ticks[0] < before.ticks[-1]
+        ):
+            reason = "its frames or their times lie before those of the group before it"
+            problems.append(BrokenFile(name, reason, group=group.number, offset=group.offset))
+        else:
+            groups.append(group)
+    return File(header, tuple(groups), tuple(problems))
 
 
 def _length(count: int, size: int) -> int:
     return _GROUP.size + 8 + 4 * count + size + _CHECK.size
 
 
-def _next(data: bytes, place: int, header: Header) -> int:
-    """Where the next whole group begins, or the file's end."""
-    # Each try reads at most what is left once; most magics by chance fail at their first fields.
-    while (place := data.find(GROUP_MAGIC, place)) >= 0:
+def _next(data: bytes, place: int, header: Header, budget: int) -> tuple[int, int]:
+    """Where the next whole group begins, or the file's end, and what is left of the budget.
+
+    A file may be made of beginnings of groups, each of which asks for a checksum of all the rest.
+    """
+    while budget > 0 and (place := data.find(GROUP_MAGIC, place)) >= 0:
         if not isinstance(_group_at(data, place, header), str):
-            return place
+            return place, budget
+        if place + _GROUP.size <= len(data):
+            *_, count, size = _GROUP.unpack_from(data, place)
+            length = _length(count, size)
+            budget -= length if place + length <= len(data) else 0
         place += 1
-    return len(data)
+    return len(data), budget
 
 
 def _group_at(data: bytes, place: int, header: Header) -> Group | str:
@@ -193,5 +211,7 @@ def _group_at(data: bytes, place: int, header: Header) -> Group | str:
     if _CHECK.unpack_from(data, end)[0] != crc32c(data[place:end]):
         return "the group's checksum is wrong: its bytes were changed"
     start, *steps = struct.unpack_from(f"<Q{count}I", data, place + _GROUP.size)
+    if start > MAX_TICK:
+        return "a group begins at a time that cannot be"
     ticks = (start + np.concatenate([[0], np.cumsum(steps[:-1], dtype=np.int64)])).tolist()
     return Group(number, first, tuple(ticks), steps[-1], data[end - size : end], place)

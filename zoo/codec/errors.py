@@ -51,7 +51,10 @@ class WrongDecoder(CodecError):
 class BrokenFile(CodecError):
     """Cut short, or its bytes were changed."""
 
-    default_advice = "replace the file, or pass on_error='skip' or 'freeze' to keep its good groups"
+    default_advice = (
+        "replace the file, or keep its good groups with on_error='skip' or 'freeze' "
+        "(--on-error skip on the command line)"
+    )
 
 
 class TooLarge(CodecError):

@@ -161,6 +161,53 @@ def test_wrong_symbols_under_a_right_checksum_are_pictures_or_a_typed_error(comp
             assert error.group == 0
 
 
+def _file(*groups: container.Group, frames: int) -> bytes:
+    """Groups with right checksums under a header that announces `frames`."""
+    header = container.Header(8, 8, 8, 0, 0, Fraction(1, 25), frames, len(groups))
+    return header.pack() + b"".join(group.pack() for group in groups)
+
+
+def test_groups_that_go_back_are_left_out():
+    """Or the gap between two of them would be filled with millions of frozen frames."""
+    far = container.MAX_FRAMES - 1
+    groups = [
+        container.Group(number, first, (tick,), 1, b"data")
+        for number, (first, tick) in enumerate([(0, 0), (far, 9), (0, 10), (far, 5)])
+    ]
+    read = container.parse(_file(*groups, frames=container.MAX_FRAMES), "x")
+    assert [group.number for group in read.groups] == [0, 1]
+    assert [problem.group for problem in read.problems] == [2, 3]
+    with pytest.raises(errors.TooLarge):  # the gap is counted before it is filled
+        two = _file(*groups[:2], frames=container.MAX_FRAMES)
+        codec.decode(two, on_error="freeze", max_bytes=2**20)
+
+
+def test_a_time_that_no_integer_holds_is_damage():
+    data = _file(container.Group(0, 0, (2**63,), 1, b"data"), frames=1)
+    assert "time" in str(container.parse(data, "x").problems[0])
+
+
+def test_a_file_of_beginnings_is_not_searched_for_ever(monkeypatch):
+    count, read = 3000, 0
+    each = container._GROUP.size
+
+    def counted(data: bytes) -> int:
+        nonlocal read
+        read += len(data)
+        return -1  # which is no file's
+
+    beginnings = b"".join(  # each of a group of all that is left
+        container._GROUP.pack(container.GROUP_MAGIC, 0, 0, 1, max(0, left * each - each - 16))
+        for left in range(count, 0, -1)
+    )
+    data = _file(container.Group(0, 0, (0,), 1, b""), frames=1)[: container._HEADER.size + 4]
+    header = container.read_header(data, "x")
+    monkeypatch.setattr(container, "crc32c", counted)
+    monkeypatch.setattr(container, "read_header", lambda data, name: header)
+    assert not container.parse(data + beginnings, "x").groups
+    assert 0 < read <= (container.SEARCH + 2) * len(data + beginnings)
+
+
 def test_too_many_frames_are_refused_before_they_are_decoded(compressed):
     with pytest.raises(errors.TooLarge, match="above 5000"):
         codec.decode(compressed[0], max_bytes=5000)
