@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,12 @@ import pytest
 SHARED = pathlib.Path(
     os.environ.get("ZOO_SHARED", pathlib.Path(__file__).resolve().parents[2] / "shared")
 )
+
+
+def pytest_configure() -> None:
+    """Shells start background jobs deaf to SIGINT, which those that tests interrupt inherit."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
