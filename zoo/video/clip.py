@@ -12,6 +12,7 @@ from zoo.video import clock, ffmpeg, filters, messages
 from zoo.video.errors import BrokenVideo, VideoTooLarge
 from zoo.video.ffmpeg import Source
 from zoo.video.filters import Fit, Pixels, Size
+from zoo.video.pipes import Sink
 
 # Most bytes of time stamps: millions of frames.
 STAMP_BYTES = 2**28
@@ -139,12 +140,12 @@ def make_clip(
     return Clip(frames, times, error)
 
 
-def raw_output(frames: ffmpeg.Sink, stamps: ffmpeg.Sink) -> list[str]:
+def raw_output(frames: Sink, stamps: Sink) -> list[str]:
     """ffmpeg's options for every frame that passes the filters, and its time stamps beside it."""
     return [*stamp_options(stamps), "-f", "rawvideo", f"pipe:{frames.childs.number}"]
 
 
-def stamp_options(stamps: ffmpeg.Sink) -> list[str]:
+def stamp_options(stamps: Sink) -> list[str]:
     """ffmpeg's options to keep each frame and its time as they are, and to report its time."""
     return [
         *("-fps_mode", "passthrough", "-enc_time_base", "filter"),

@@ -12,7 +12,6 @@ its pipes fails and it exits; a limit on its processor time bounds what precedes
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import functools
 import math
 import os
@@ -21,12 +20,12 @@ import selectors
 import signal
 import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from zoo.video.errors import NotAVideo, VideoError, VideoTimeout
+from zoo.video.pipes import READ_BYTES, End, Feed, Result, Sink, anonymous_file, open_pipe
 
 Source = str | os.PathLike | bytes
 
@@ -45,8 +44,6 @@ CONTAINERS = (
 MAX_PIXELS = 2**26
 # Text kept of what ffmpeg says: this much of its beginning, and again of its end.
 _LOG_BYTES = 2**22
-_PIPE_BYTES = 2**20
-_READ_BYTES = 2**20
 _PAUSE = 0.0015
 _POLL = 0.2
 
@@ -96,90 +93,6 @@ class Stopped(Exception):
     """The caller of a run wanted it to end early."""
 
 
-class End:
-    """One end of a pipe, or an open file, that is closed exactly once.
-
-    Closing a number twice could close what another thread opened in between.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self._open = True
-
-    def close(self) -> None:
-        if self._open:
-            self._open = False
-            os.close(self.number)
-
-
-class Sink:
-    """What ffmpeg writes to one of its output pipes, at most `limit` bytes.
-
-    With `take`, every piece goes there at once and none is kept; ffmpeg waits until it returns.
-    """
-
-    def __init__(self, limit: int, take: Callable[[bytes], object] | None = None) -> None:
-        self.limit = limit
-        self.data = bytearray()
-        self.overflowed = False
-        self.take = take
-        self.ours, self.childs = _pipe()
-        _enlarge(self.ours.number)
-
-    def read(self) -> bool:
-        """Takes what is there; False at the end of the stream."""
-        piece = os.read(self.ours.number, _READ_BYTES)
-        if self.take is not None:
-            self.take(piece)
-            return bool(piece)
-        self.data += piece
-        self.overflowed = len(self.data) > self.limit
-        return bool(piece)
-
-
-class Feed:
-    """Bytes that ffmpeg reads from one of its input pipes."""
-
-    def __init__(self, pieces: Sequence[memoryview]) -> None:
-        self.pieces = [piece for piece in pieces if len(piece)]
-        self.childs, self.ours = _pipe()
-        _enlarge(self.ours.number)
-        os.set_blocking(self.ours.number, False)
-
-    def write(self) -> bool:
-        """Gives what fits; False when all is given, or when ffmpeg stopped reading."""
-        while self.pieces:
-            try:
-                written = os.write(self.ours.number, self.pieces[0])
-            except BlockingIOError:
-                return True
-            except BrokenPipeError:
-                return False
-            if written < len(self.pieces[0]):
-                self.pieces[0] = self.pieces[0][written:]
-            else:
-                self.pieces.pop(0)
-        return False
-
-
-class Result:
-    """A file without a name, for what ffmpeg must be able to seek in while writing."""
-
-    def __init__(self) -> None:
-        self.file = End(_anonymous_file(b""))
-
-    @property
-    def options(self) -> list[str]:
-        """The output of ffmpeg's command line."""
-        return ["-fd", str(self.file.number), "fd:"]
-
-    def read(self) -> bytes:
-        """All of it, after the run."""
-        with open(self.file.number, "rb", closefd=False) as file:
-            file.seek(0)
-            return file.read()
-
-
 class Job:
     """The descriptors of one ffmpeg process, its run and its log; a context manager."""
 
@@ -213,7 +126,7 @@ class Job:
         if isinstance(source, bytes):
             if not source:
                 raise NotAVideo(name, "it is empty")
-            descriptor = _anonymous_file(source)
+            descriptor = anonymous_file(source)
         else:
             # Without O_NONBLOCK, a named pipe without a writer would hang right here.
             descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -303,7 +216,7 @@ class Job:
         clock = _Clock(timeout, endless, stopped)
         command = [executable(), "-hide_banner", "-nostdin", "-nostats", *limit, *arguments]
         environment = {k: v for k, v in os.environ.items() if k not in _UNWANTED}
-        log, log_writer = _pipe()
+        log, log_writer = open_pipe()
         self._files.callback(log.close)
         self._files.callback(log_writer.close)
         process = subprocess.Popen(
@@ -367,7 +280,7 @@ class Job:
                     elif isinstance(pipe, Feed):
                         more = pipe.write()
                     else:
-                        more = text.take(os.read(log.number, _READ_BYTES))
+                        more = text.take(os.read(log.number, READ_BYTES))
                     if not more:
                         selector.unregister(key.fd)
                         if isinstance(pipe, Feed):
@@ -432,36 +345,6 @@ class _Text:
 
 # FFREPORT makes ffmpeg write a report file, the others colour its messages.
 _UNWANTED = {"FFREPORT", "AV_LOG_FORCE_COLOR", "AV_LOG_FORCE_256COLOR"}
-
-
-def _pipe() -> tuple[End, End]:
-    reader, writer = os.pipe()
-    return End(reader), End(writer)
-
-
-def _enlarge(descriptor: int) -> None:
-    """Asks for a larger pipe, so that the processes switch less often; a refusal is harmless."""
-    if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-
-def _anonymous_file(content: bytes) -> int:
-    """A descriptor of a file without a name that holds `content`, positioned at its start."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("video", os.MFD_CLOEXEC)
-    else:
-        descriptor, path = tempfile.mkstemp()
-        pathlib.Path(path).unlink()
-    view = memoryview(content)
-    try:
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.lseek(descriptor, 0, os.SEEK_SET)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def disk_error(name: str, error: OSError) -> VideoError | OSError:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from zoo import video
-from zoo.video import ClipRequest, encode, ffmpeg
+from zoo.video import ClipRequest, encode, pipes
 
 LARGE = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "250"]
 
@@ -59,10 +59,10 @@ def test_timeout(large, leaves_nothing):
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, MemoryError])
 def test_interruption(large, leaves_nothing, monkeypatch, interruption):
-    def interrupt(sink: ffmpeg.Sink) -> bool:
+    def interrupt(sink: pipes.Sink) -> bool:
         raise interruption
 
-    monkeypatch.setattr(ffmpeg.Sink, "read", interrupt)
+    monkeypatch.setattr(pipes.Sink, "read", interrupt)
     with pytest.raises(interruption):
         video.decode(large)
     leaves_nothing()
