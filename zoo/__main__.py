@@ -10,7 +10,8 @@ from zoo.commands import analyze, bench, classify, codec, files, recognize, show
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit code.
 
-    2 for a wrong name, file or setting, 3 where some of many videos failed, 130 after Ctrl-C.
+    2 for a wrong name, file or setting, 3 where some of many videos failed or a part
+    of one is missing, 130 after Ctrl-C.
     """
     description = "Video models, their weights, and what they do with videos."
     parser = argparse.ArgumentParser(prog="python -m zoo", description=description)

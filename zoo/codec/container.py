@@ -28,7 +28,14 @@ from typing import Literal
 import numpy as np
 
 from zoo.codec.checksum import crc32c
-from zoo.codec.errors import BrokenFile, CodecError, NotACompressedVideo, TooLarge, WrongDecoder
+from zoo.codec.errors import (
+    BrokenFile,
+    CodecError,
+    CutShort,
+    NotACompressedVideo,
+    TooLarge,
+    WrongDecoder,
+)
 
 MAGIC = b"ZVC\r\n\x1a\n\0"
 GROUP_MAGIC = b"GOP!"
@@ -41,6 +48,9 @@ MAX_FRAMES = 1 << 24
 MAX_TICK = 1 << 60
 # Bytes that are read in search of whole groups in a damaged file, for each byte of it.
 SEARCH = 16
+
+# How a reason begins that is a file cut short.
+_ENDS = "it ends"
 
 OnError = Literal["raise", "skip", "freeze"]
 _HEADER = struct.Struct("<8sH8sIIBBBIIII")
@@ -111,7 +121,7 @@ class File:
 
     Attributes:
       groups: those that are whole, in order.
-      problems: one error for each place where something is missing.
+      problems: one error for each place where something is missing; CutShort where the file ends.
     """
 
     header: Header
@@ -152,15 +162,19 @@ def parse(data: bytes, name: str) -> File:
     while place < len(data) and len(found) < header.groups:
         group = _group_at(data, place, header)
         if isinstance(group, str):
-            problems.append(BrokenFile(name, group, group=len(found), offset=place))
+            offset = place
             place, budget = _next(data, place + 1, header, budget)
+            # A wrong length looks as a cut does, but whole groups lie behind it.
+            cut = group.startswith(_ENDS) and place == len(data) and budget > 0
+            kind = CutShort if cut else BrokenFile
+            problems.append(kind(name, group, group=len(found), offset=offset))
         else:
             found.setdefault(group.number, group)
             place = group.offset + _length(len(group.ticks), len(group.data))
     missing = [number for number in range(header.groups) if number not in found]
     if missing and not problems:
-        reason = f"it ends after {len(data)} bytes, {len(missing)} groups before its end"
-        problems.append(BrokenFile(name, reason, group=missing[0], offset=len(data)))
+        reason = f"{_ENDS} after {len(data)} bytes, {len(missing)} groups before its end"
+        problems.append(CutShort(name, reason, group=missing[0], offset=len(data)))
     groups: list[Group] = []
     for _, group in sorted(found.items()):
         before = groups[-1] if groups else None
@@ -197,7 +211,7 @@ def _next(data: bytes, place: int, header: Header, budget: int) -> tuple[int, in
 def _group_at(data: bytes, place: int, header: Header) -> Group | str:
     """The group at a place, or what is wrong with it."""
     if len(data) < place + _GROUP.size:
-        return "it ends in a group's header"
+        return f"{_ENDS} in a group's header"
     magic, number, first, count, size = _GROUP.unpack_from(data, place)
     if magic != GROUP_MAGIC:
         return "no group begins where one should"
@@ -207,7 +221,7 @@ def _group_at(data: bytes, place: int, header: Header) -> Group | str:
     if first + count > header.frames:
         return "a group has more frames than the file"
     if end + _CHECK.size > len(data):
-        return f"it ends {end + _CHECK.size - len(data)} bytes before the group does"
+        return f"{_ENDS} {end + _CHECK.size - len(data)} bytes before the group does"
     if _CHECK.unpack_from(data, end)[0] != crc32c(data[place:end]):
         return "the group's checksum is wrong: its bytes were changed"
     start, *steps = struct.unpack_from(f"<Q{count}I", data, place + _GROUP.size)

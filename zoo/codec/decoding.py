@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.codec import container, source
 from zoo.codec.container import File, OnError
-from zoo.codec.errors import BrokenFile, CodecError, TooLarge
+from zoo.codec.errors import BrokenFile, CodecError, CutShort, TooLarge
 from zoo.codec.source import Pictures, chroma
 
 
@@ -40,8 +40,8 @@ def decode(
       file: path, or the file's bytes.
       start, end: seconds from the first frame.
       on_error: of a damaged group: "raise", or leave out its frames ("skip"), or show the frame
-        before in their place ("freeze"). A file cut short gives its whole groups and a warning,
-        unless it is to raise.
+        before in their place ("freeze"). A file that ends early gives its whole groups and a
+        warning (CodecWarning) whichever it is; its first group must be whole.
       max_bytes: most bytes of frames to return.
       name: what errors call the file.
 
@@ -51,12 +51,15 @@ def decode(
     name = name or (f"<{len(file)} bytes>" if isinstance(file, bytes) else os.fspath(file))
     data = file if isinstance(file, bytes) else pathlib.Path(file).read_bytes()
     read = container.parse(data, name)
-    if read.problems and on_error == "raise":
-        raise read.problems[0]
+    damage = [problem for problem in read.problems if not isinstance(problem, CutShort)]
+    if damage and on_error == "raise":
+        raise damage[0]
     for problem in read.problems:
         warnings.warn(str(problem), CodecWarning, stacklevel=2)
     header = read.header
     groups = [group for group in read.groups if _overlaps(group, header, start, end)]
+    if not read.groups and read.problems:
+        raise read.problems[0]
     if not groups:
         reason = f"it has no whole group of frames from {start:g} s on"
         raise BrokenFile(name, reason, "ask for another part, or replace the file")
@@ -143,9 +146,10 @@ def decompress(
     start: float = 0.0,
     end: float | None = None,
     on_error: OnError = "raise",
+    max_bytes: int = 2**31,
 ) -> Decoded:
-    """Decodes `file` and writes it without loss to `path`; see zoo.codec.source.write."""
-    decoded = decode(file, start=start, end=end, on_error=on_error)
+    """Decodes `file` and writes it without loss to `path`; see `decode` and source.write."""
+    decoded = decode(file, start=start, end=end, on_error=on_error, max_bytes=max_bytes)
     pictures = decoded.pictures
     shifted = tuple(tick - pictures.ticks[0] for tick in pictures.ticks)
     source.write(dataclasses.replace(pictures, ticks=shifted), path)

@@ -57,7 +57,16 @@ class BrokenFile(CodecError):
     )
 
 
+class CutShort(BrokenFile):
+    """The file ends before its last group does; the groups before are whole."""
+
+    default_advice = "fetch the whole file, or go on with the groups that are here"
+
+
 class TooLarge(CodecError):
     """The header announces more than the caller allows."""
 
-    default_advice = "raise max_bytes if the file is trusted"
+    default_advice = (
+        "raise max_bytes (--max-bytes on the command line) if the file is trusted, "
+        "or ask for a shorter part with start and end (--start, --end)"
+    )

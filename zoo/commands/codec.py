@@ -26,12 +26,22 @@ def add_commands(commands: Any) -> None:
     smaller.add_argument("--steps", type=int, default=60, help="of fitting each network")
     smaller.add_argument("--group", type=int, default=100, help="most frames of a group")
     smaller.set_defaults(run=_compress)
-    back = commands.add_parser("decompress", help="a .zvc file to a lossless .mkv or .mp4")
+    back = commands.add_parser(
+        "decompress",
+        help="a .zvc file to a lossless .mkv or .mp4",
+        description="Exit status 3: something was missing, and the rest was written.",
+    )
     back.add_argument("file", type=pathlib.Path)
     back.add_argument("output", type=pathlib.Path, help="file to write")
     back.add_argument("--start", type=float, default=0.0, help="seconds")
     back.add_argument("--end", type=float, help="seconds")
-    back.add_argument("--on-error", choices=("raise", "skip", "freeze"), default="raise")
+    back.add_argument(
+        "--on-error",
+        choices=("raise", "skip", "freeze"),
+        default="raise",
+        help="of a damaged group; a file cut short gives its whole groups in any case",
+    )
+    back.add_argument("--max-bytes", type=int, default=2**31, help="most bytes of frames")
     back.set_defaults(run=_decompress)
     curves = commands.add_parser("rd", help="rate and quality beside x264, x265 and SVT-AV1")
     curves.add_argument("videos", type=pathlib.Path, nargs="+")
@@ -82,6 +92,7 @@ def _decompress(chosen: argparse.Namespace) -> int:
                 start=chosen.start,
                 end=chosen.end,
                 on_error=chosen.on_error,
+                max_bytes=chosen.max_bytes,
             )
     except OSError as error:
         raise ValueError(f"{error.filename}: {error.strerror}") from error

@@ -114,11 +114,24 @@ def test_a_damaged_group_is_left_out_or_frozen(compressed, decoded):
 
 
 def test_a_file_cut_short_gives_its_whole_groups(compressed, decoded):
-    data = compressed[0].read_bytes()[:-5]
-    with pytest.warns(decoding.CodecWarning, match="before the group does"):
-        found = codec.decode(data, on_error="skip")
-    assert np.array_equal(found.pictures.y, decoded.y[:4])
-    assert len(found.problems) == 1
+    whole = compressed[0].read_bytes()
+    third = container.parse(whole, "x").groups[2].offset
+    for end, said in ((-5, "before the group does"), (third + 9, "header"), (third, "groups")):
+        with pytest.warns(decoding.CodecWarning, match=said):
+            found = codec.decode(whole[:end])
+        assert np.array_equal(found.pictures.y, decoded.y[:4])
+        (problem,) = found.problems
+        assert isinstance(problem, errors.CutShort)
+        assert problem.group == 2 and problem.offset in (third, len(whole[:end]))
+
+
+def test_a_wrong_length_inside_a_file_is_damage_and_no_cut(compressed):
+    data = bytearray(compressed[0].read_bytes())
+    second = container.parse(bytes(data), "x").groups[1]
+    data[second.offset + container._GROUP.size - 1] = 1  # its length, beyond the file's end
+    with pytest.raises(errors.BrokenFile, match="before the group does") as caught:
+        codec.decode(bytes(data))
+    assert not isinstance(caught.value, errors.CutShort)
 
 
 def test_500_damaged_files_give_typed_errors_or_whole_groups(compressed, monkeypatch):
@@ -209,7 +222,7 @@ def test_a_file_of_beginnings_is_not_searched_for_ever(monkeypatch):
 
 
 def test_too_many_frames_are_refused_before_they_are_decoded(compressed):
-    with pytest.raises(errors.TooLarge, match="above 5000"):
+    with pytest.raises(errors.TooLarge, match="above 5000; raise max_bytes .--max-bytes"):
         codec.decode(compressed[0], max_bytes=5000)
 
 
@@ -299,5 +312,10 @@ def test_the_command_line(compressed, video, tmp_path, capsys):
     capsys.readouterr()
     assert main(["info", out]) == 0
     assert json.loads(capsys.readouterr().out)["frames"] == 5
+    cut = tmp_path / "cut.zvc"
+    cut.write_bytes((tmp_path / "out.zvc").read_bytes()[:-3])
+    assert main(["decompress", os.fspath(cut), back]) == 3
+    assert "3 bytes before the group does" in capsys.readouterr().err
+    assert main(["decompress", out, back, "--max-bytes", "99"]) == 2
     assert main(["decompress", video_path, back]) == 2
     assert "does not begin" in capsys.readouterr().err
