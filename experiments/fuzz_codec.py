@@ -52,7 +52,10 @@ def _samples(folder: pathlib.Path) -> None:
     """Files with one and with several frames and groups, odd sizes, ten bits, a fitted network."""
     y, x = np.mgrid[:33, :32]
     frames = np.stack(
-        [np.stack([3 * x + y + 9 * k, 255 - 2 * x, 4 * y + 20 * (x + k > 16)], -1) for k in range(6)]
+        [
+            np.stack([3 * x + y + 9 * k, 255 - 2 * x, 4 * y + 20 * (x + k > 16)], -1)
+            for k in range(6)
+        ]
     ).astype(np.uint8)
     even = encode(frames[:, :32], crf=4)
     odd = encode(frames[:, :, :31], timestamps=[0, 0.1, 0.15, 0.3, 1.0, 1.1], crf=4)

@@ -1,22 +1,30 @@
 """Rate-distortion curves of this codec and of others, and what lies between them in per cent.
 
-Others are ffmpeg's encoders at their usual settings over a ladder of
-constant rate factors; their files count whole. Quality is the mean over frames. The difference of
-two curves is Bjontegaard's (VCEG-M33, 2001) with the monotone interpolation of JVET-H0030 (PCHIP)
-in place of a cubic: log rate as a function of quality, over the interval that both curves have.
+Others are ffmpeg's encoders at their usual settings over a ladder of constant rate factors; their
+files count whole. The difference of two curves is Bjontegaard's (VCEG-M33, 2001) with the monotone
+interpolation of JVET-H0030 (PCHIP) in place of a cubic: log rate as a function of quality, over the
+interval that both curves have.
 """
 
 import dataclasses
-import re
+import functools
+import hashlib
+import json
+import math
+import os
+import pathlib
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from zoo.codec import source
+from zoo.codec import encoding, source
+from zoo.codec.metrics import METRICS, qualities
 from zoo.codec.source import Pictures
 from zoo.video import ffmpeg, messages
+from zoo.video.encode import write_whole
 from zoo.video.errors import VideoError
 
 LADDER: Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
@@ -25,21 +33,30 @@ LADDER: Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     "SVT-AV1 6": (("-c:v", "libsvtav1", "-preset", "6"), (30, 38, 46, 54)),
 }
 OWN = "zvc"
-QUALITIES = (50, 40, 30, 20)
-METRICS = ("psnr_y", "psnr_yuv", "ms_ssim", "vmaf")
-_SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli and Bovik 2003
-_VMAF = re.compile(r"VMAF score: ([\d.]+)")
+CODECS = (*LADDER, OWN)
+QUALITIES = (50.0, 40.0, 30.0, 20.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One file: its setting, bits per second, qualities by METRICS, and seconds to make it."""
+    """One file.
+
+    Attributes:
+      setting: quality of this codec, constant rate factor of another.
+      bytes: of the file, everything counted.
+      rate: bits per second.
+      qualities: by METRICS.
+      encode_seconds, decode_seconds: by the clock.
+      macs: multiply-accumulates of decoding for a pixel of luma; None where they were not counted.
+    """
 
     setting: float
+    bytes: int
     rate: float
     qualities: dict[str, float]
     encode_seconds: float
     decode_seconds: float
+    macs: float | None = None
 
 
 def bd_rate(
@@ -54,79 +71,18 @@ def bd_rate(
 
     curves = []
     for points in (anchor, tested):
-        rates, qualities = np.array(sorted(points)).T
-        if len(rates) < 2 or np.any(np.diff(qualities) <= 0) or rates[0] <= 0:
+        rates, values = np.array(sorted(points)).T
+        if len(rates) < 2 or np.any(np.diff(values) <= 0) or rates[0] <= 0:
             raise ValueError(f"{list(points)} is no curve: qualities must rise with rates")
-        curves.append((PchipInterpolator(qualities, np.log(rates)), qualities))
-    low = max(qualities[0] for _, qualities in curves)
-    high = min(qualities[-1] for _, qualities in curves)
+        curves.append((PchipInterpolator(values, np.log(rates)), values))
+    low = max(values[0] for _, values in curves)
+    high = min(values[-1] for _, values in curves)
     if low >= high:
         raise ValueError(
             f"the curves have no quality in common: one begins at {low}, one ends at {high}"
         )
     areas = [float(curve.integrate(low, high)) for curve, _ in curves]
     return 100 * float(np.expm1((areas[1] - areas[0]) / (high - low))), (float(low), float(high))
-
-
-def psnr(original: np.ndarray, decoded: np.ndarray, depth: int) -> float:
-    """Mean over frames [t ...], in dB; equal frames count as 100."""
-    error = np.square(original.astype(np.float64) - decoded)
-    error = error.reshape(len(original), -1).mean(1)
-    top = ((1 << depth) - 1) ** 2
-    return float(np.mean(np.minimum(10 * np.log10(top / np.maximum(error, 1e-12)), 100)))
-
-
-def ms_ssim(original: np.ndarray, decoded: np.ndarray, depth: int) -> float:
-    """Multi-scale structural similarity of luma [t h w], as far as five scales fit a frame."""
-    from scipy.ndimage import gaussian_filter
-
-    def blurred(x: np.ndarray) -> np.ndarray:
-        return gaussian_filter(x, (0, 1.5, 1.5), truncate=3.4)[:, 5:-5, 5:-5]
-
-    a, b = original.astype(np.float64), decoded.astype(np.float64)
-    top = (1 << depth) - 1
-    c1, c2 = (0.01 * top) ** 2, (0.03 * top) ** 2
-    result = np.ones(len(a))
-    for scale, weight in enumerate(_SCALES):
-        ma, mb = blurred(a), blurred(b)
-        va, vb = blurred(a * a) - ma * ma, blurred(b * b) - mb * mb
-        both = (2 * (blurred(a * b) - ma * mb) + c2) / (va + vb + c2)
-        last = scale == len(_SCALES) - 1 or min(a.shape[1:]) < 44
-        if last:
-            both = both * (2 * ma * mb + c1) / (ma * ma + mb * mb + c1)
-        result *= np.maximum(both.mean((1, 2)), 0) ** weight
-        if last:
-            break
-        h, w = (n // 2 * 2 for n in a.shape[1:])
-        a, b = (x[:, :h, :w].reshape(len(x), h // 2, 2, w // 2, 2).mean((2, 4)) for x in (a, b))
-    return float(result.mean())
-
-
-def vmaf(original: Pictures, decoded: Pictures) -> float | None:
-    """ffmpeg's VMAF with its built-in model; None where ffmpeg was built without it."""
-    with ffmpeg.Job() as job:
-        inputs: list[str] = []
-        for pictures in (decoded, original):
-            inputs += source.raw_input(job, pictures)
-        arguments = ["-loglevel", "level+info", *inputs, "-lavfi", "libvmaf", "-f", "null", "-"]
-        job.run(arguments, name="<vmaf>", timeout=600)
-        if "No such filter" in job.log or "Unknown filter" in job.log:
-            return None
-        found = _VMAF.search(job.log)
-        if job.returncode or found is None:
-            raise VideoError("<vmaf>", messages.first_error(job.log), "leave VMAF out")
-        return float(found[1])
-
-
-def qualities(original: Pictures, decoded: Pictures) -> dict[str, float]:
-    """All METRICS that can be had."""
-    y = psnr(original.y, decoded.y, original.depth)
-    u, v = (psnr(original.uv[:, k], decoded.uv[:, k], original.depth) for k in range(2))
-    result = {"psnr_y": y, "psnr_yuv": (6 * y + u + v) / 8}
-    result["ms_ssim"] = ms_ssim(original.y, decoded.y, original.depth)
-    if (score := vmaf(original, decoded)) is not None:
-        result["vmaf"] = score
-    return result
 
 
 def encoded(pictures: Pictures, options: Sequence[str], crf: int) -> bytes:
@@ -141,43 +97,111 @@ def encoded(pictures: Pictures, options: Sequence[str], crf: int) -> bytes:
         return result.read()
 
 
-def measure(
-    pictures: Pictures,
-    own: Callable[[float], tuple[int, Pictures, float, float]],
-    *,
-    own_settings: Sequence[float] = QUALITIES,
-    report: Callable[[str], None] = lambda _: None,
-) -> dict[str, list[Point]]:
-    """Curves by name.
+class Bench:
+    """Makes the points of one video's curves, and keeps each in a folder as soon as it is made.
 
-    own: gives, of a quality, bytes of the file, decoded pictures, and seconds of both.
+    A point is made again only where the video, the number of its frames, the setting or, for this
+    codec, its program has changed.
     """
-    seconds = float((pictures.ticks[-1] + pictures.last) * pictures.time_base)
-    curves: dict[str, list[Point]] = {}
-    for name, (options, ladder) in LADDER.items():
-        for crf in ladder:
+
+    def __init__(
+        self,
+        video: str | os.PathLike,
+        folder: pathlib.Path,
+        *,
+        frames: int | None = None,
+        steps: int = 60,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """frames: only so many of the video; steps: see zoo.codec.compress."""
+        self._data = pathlib.Path(video).read_bytes()
+        self._name = pathlib.Path(video).name
+        self._folder, self._frames, self._steps, self._report = folder, frames, steps, report
+        self.pictures = source.read(self._data, frames=frames, name=os.fspath(video))
+        base = self.pictures.time_base
+        self._seconds = float((self.pictures.ticks[-1] + self.pictures.last) * base)
+
+    def curves(
+        self, codecs: Sequence[str] = CODECS, settings: Sequence[float] = QUALITIES
+    ) -> dict[str, list[Point]]:
+        """Curves by codec; settings: qualities of this codec."""
+        found: dict[str, list[Point]] = {}
+        for codec in codecs:
+            for setting in settings if codec == OWN else LADDER[codec][1]:
+                point = self._point(codec, setting)
+                found.setdefault(codec, []).append(point)
+                self._report(f"{self._name}: {row(codec, point, len(self.pictures.ticks))}")
+        return found
+
+    def _point(self, codec: str, setting: float) -> Point:
+        options = f"steps {self._steps}, {_program()}" if codec == OWN else LADDER[codec][0]
+        facts = f"{len(self.pictures.ticks)} {codec} {setting} {options}"
+        key = hashlib.sha256(hashlib.sha256(self._data).digest() + facts.encode()).hexdigest()[:16]
+        stem = pathlib.Path(self._name).stem
+        path = self._folder / f"{stem} {codec} {setting:g} {key}.json".replace(" ", "_")
+        if path.exists():
+            return Point(**json.loads(path.read_text("utf-8")))
+        make = self._own if codec == OWN else functools.partial(self._other, codec)
+        size, back, encode_seconds, decode_seconds, macs = make(setting)
+        found = qualities(self.pictures, back)
+        rate = 8 * size / self._seconds
+        point = Point(setting, size, rate, found, encode_seconds, decode_seconds, macs)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(dataclasses.asdict(point)).encode())
+        return point
+
+    def _other(self, codec: str, crf: float) -> tuple[int, Pictures, float, float, None]:
+        begin = time.monotonic()
+        data = encoded(self.pictures, LADDER[codec][0], int(crf))
+        middle = time.monotonic()
+        back = source.read(data)
+        return len(data), back, middle - begin, time.monotonic() - middle, None
+
+    def _own(self, quality: float) -> tuple[int, Pictures, float, float, float]:
+        from zoo.codec import decoding, work
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "own.zvc"
             begin = time.monotonic()
-            data = encoded(pictures, options, crf)
+            more = {"frames": self._frames, "name": self._name, "steps": self._steps}
+            size = encoding.compress(self._data, path, quality=quality, **more).bytes
             middle = time.monotonic()
-            back = source.read(data)
-            took = middle - begin, time.monotonic() - middle
-            point = Point(crf, 8 * len(data) / seconds, qualities(pictures, back), *took)
-            curves.setdefault(name, []).append(point)
-            report(f"{name} {crf}: {point.rate / 1000:.0f} kbit/s, {point.qualities}")
-    for quality in own_settings:
-        size, back, *took = own(quality)
-        point = Point(quality, 8 * size / seconds, qualities(pictures, back), *took)
-        curves.setdefault(OWN, []).append(point)
-        report(f"{OWN} {quality}: {point.rate / 1000:.0f} kbit/s, {point.qualities}")
-    return curves
+            with work.counted() as macs:  # The first decoding also compiles, and is not timed.
+                decoding.decode(path)
+            begin_decoding = time.monotonic()
+            back = decoding.decode(path).pictures
+            done = time.monotonic()
+            pixels = self.pictures.y.size
+            return size, back, middle - begin, done - begin_decoding, macs() / pixels
+
+
+def _program() -> str:
+    """Changes with what this codec's points depend on."""
+    others = {"curves.py", "chart.py", "metrics.py", "work.py"}
+    files = sorted(p for p in pathlib.Path(__file__).parent.glob("*.py") if p.name not in others)
+    return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()
+
+
+def row(codec: str, point: Point, frames: int) -> str:
+    """A point as a line of the table."""
+    values = "  ".join(f"{key} {value:.4g}" for key, value in point.qualities.items())
+    macs = "" if point.macs is None else f", {point.macs:.0f} MAC/pixel"
+    speed = frames / point.decode_seconds
+    return (
+        f"{codec} {point.setting:g}: {point.rate / 1000:.1f} kbit/s, {values}, "
+        f"encoded in {point.encode_seconds:.1f} s, decoded at {speed:.1f} frames/s{macs}"
+    )
 
 
 def compared(curves: Mapping[str, Sequence[Point]]) -> dict[str, dict[str, Any]]:
-    """For each other codec and metric: BD-rate of this one in per cent, and the interval."""
+    """For each other codec and metric: BD-rate of this one in per cent, and the interval.
+
+    Empty where there is no curve of this codec.
+    """
     result: dict[str, dict[str, Any]] = {}
-    for name in LADDER:
+    for name in curves if OWN in curves else ():
         for metric in METRICS:
-            if metric not in curves[OWN][0].qualities:
+            if name == OWN or metric not in curves[OWN][0].qualities:
                 continue
             pair = [[(p.rate, p.qualities[metric]) for p in curves[key]] for key in (name, OWN)]
             try:
@@ -189,30 +213,22 @@ def compared(curves: Mapping[str, Sequence[Point]]) -> dict[str, dict[str, Any]]
     return result
 
 
-def picture(curves: Mapping[str, Sequence[Point]], metric: str = "psnr_y") -> str:
-    """An SVG of quality over the logarithm of the rate."""
-    colors = ("#1b6ca8", "#c8553d", "#4f772d", "#111111")
-    points = [p for curve in curves.values() for p in curve]
-    rates, values = np.log2([p.rate for p in points]), [p.qualities[metric] for p in points]
-    low, high, bottom, top = min(rates), max(rates), min(values), max(values)
+def means(every: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Over videos: for each other codec and metric the mean BD-rate, and of how many videos.
 
-    def place(point: Point) -> str:
-        x = 60 + 520 * (np.log2(point.rate) - low) / max(high - low, 1e-9)
-        y = 340 - 300 * (point.qualities[metric] - bottom) / max(top - bottom, 1e-9)
-        return f"{x:.1f},{y:.1f}"
-
-    lines = [
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 400" font-family="sans-serif">'
-    ]
-    lines.append('<path d="M60 30V340H590" fill="none" stroke="#888"/>')
-    for k, (name, curve) in enumerate(curves.items()):
-        path = " ".join(place(p) for p in sorted(curve, key=lambda p: p.rate))
-        color = colors[k % len(colors)]
-        lines.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
-        lines.append(f'<text x="70" y="{45 + 18 * k}" font-size="13" fill="{color}">{name}</text>')
-    for rate, x in ((low, 60), (high, 560)):
-        lines.append(f'<text x="{x}" y="360" font-size="12">{2**rate / 1000:.0f} kbit/s</text>')
-    for value, y in ((bottom, 340), (top, 40)):
-        lines.append(f'<text x="10" y="{y}" font-size="12">{value:.2f}</text>')
-    lines.append(f'<text x="250" y="390" font-size="13">{metric} over rate (log)</text></svg>')
-    return "\n".join(lines)
+    every: `compared` by the name of the video. A video without a BD-rate is not in the mean.
+    """
+    result: dict[str, dict[str, Any]] = {}
+    for name in LADDER:
+        for metric in METRICS:
+            found = [
+                one[name][metric]["bd_rate"]
+                for one in every.values()
+                if metric in one.get(name, {})
+            ]
+            values = [value for value in found if value is not None]
+            if found:
+                mean = math.fsum(values) / len(values) if values else None
+                entry = {"bd_rate": mean, "videos": len(values), "of": len(found)}
+                result.setdefault(name, {})[metric] = entry
+    return result

@@ -1,15 +1,13 @@
-"""python -m zoo compress IN OUT.zvc, decompress OUT.zvc BACK.mp4, rd IN..."""
+"""python -m zoo compress IN OUT.zvc and decompress OUT.zvc BACK.mp4."""
 
 import argparse
-import dataclasses
-import functools
 import json
 import pathlib
 import sys
-import tempfile
-import time
 import warnings
 from typing import Any
+
+from zoo.commands import rate_distortion
 
 
 def add_commands(commands: Any) -> None:
@@ -43,12 +41,7 @@ def add_commands(commands: Any) -> None:
     )
     back.add_argument("--max-bytes", type=int, default=2**31, help="most bytes of frames")
     back.set_defaults(run=_decompress)
-    curves = commands.add_parser("rd", help="rate and quality beside x264, x265 and SVT-AV1")
-    curves.add_argument("videos", type=pathlib.Path, nargs="+")
-    curves.add_argument("--output", type=pathlib.Path, default=pathlib.Path("rd"), help="folder")
-    curves.add_argument("--frames", type=int, help="only so many of each video")
-    curves.add_argument("--steps", type=int, default=60, help="of fitting each network")
-    curves.set_defaults(run=_rd)
+    rate_distortion.add_command(commands)
 
 
 def _compress(chosen: argparse.Namespace) -> None:
@@ -110,45 +103,3 @@ def describe(path: pathlib.Path) -> None:
         print(json.dumps(codec.info(path), indent=2))
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
-
-
-def _rd(chosen: argparse.Namespace) -> None:
-    from zoo.codec import curves, source
-
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    for video in chosen.videos:
-        try:
-            pictures = source.read(video, frames=chosen.frames)
-        except OSError as error:
-            raise ValueError(f"{video}: {error.strerror}") from error
-        own = functools.partial(_own, video, chosen.frames, chosen.steps)
-        found = curves.measure(pictures, own, report=lambda line: print(line, file=sys.stderr))
-        compared = curves.compared(found)
-        for name, metrics in compared.items():
-            for metric, entry in metrics.items():
-                text = entry.get("reason", "")
-                if entry["bd_rate"] is not None:
-                    low, high = entry["interval"]
-                    text = f"{entry['bd_rate']:+.1f} % over {low:.2f} to {high:.2f}"
-                print(f"{video.name}: BD-rate to {name}, {metric}: {text}")
-        points = {name: [dataclasses.asdict(p) for p in curve] for name, curve in found.items()}
-        record = {"video": video.name, "frames": len(pictures.ticks), "curves": points}
-        text = json.dumps(record | {"compared": compared}, indent=2)
-        (chosen.output / f"{video.stem}.json").write_text(text, "utf-8")
-        (chosen.output / f"{video.stem}.svg").write_text(curves.picture(found), "utf-8")
-        print(f"{video.name}: {chosen.output / video.stem}.json and .svg")
-
-
-def _own(
-    video: pathlib.Path, frames: int | None, steps: int, quality: float
-) -> tuple[int, Any, float, float]:
-    """Bytes of the file, decoded pictures, seconds of both."""
-    from zoo import codec
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "own.zvc"
-        begin = time.monotonic()
-        size = codec.compress(video, path, quality=quality, steps=steps, frames=frames).bytes
-        middle = time.monotonic()
-        decoded = codec.decode(path).pictures
-        return size, decoded, middle - begin, time.monotonic() - middle
