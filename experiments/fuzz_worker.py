@@ -36,7 +36,8 @@ def main(arguments: Sequence[str]) -> None:
     pathlib.Path("/proc/self/clear_refs").write_text("5")
     before = _memory()
     size = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + (memory << 20),) * 2)
+    most = size + (memory << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     for number in range(first, end, every):
         rng = np.random.default_rng([seed, number])
         chosen = rng.integers(len(samples))

@@ -11,6 +11,7 @@ from zoo.video.errors import VideoError
 
 METRICS = ("psnr_y", "psnr_yuv", "ms_ssim", "vmaf")
 _SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli and Bovik 2003
+_AT_ONCE = 16  # Frames, so that a long video takes no more memory.
 _VMAF = re.compile(r"VMAF score: ([\d.]+)")
 
 
@@ -24,6 +25,12 @@ def psnr(original: np.ndarray, decoded: np.ndarray, depth: int) -> float:
 
 def ms_ssim(original: np.ndarray, decoded: np.ndarray, depth: int) -> float:
     """Multi-scale structural similarity of luma [t h w], as far as five scales fit a frame."""
+    firsts = range(0, len(original), _AT_ONCE)
+    parts = [(original[k : k + _AT_ONCE], decoded[k : k + _AT_ONCE]) for k in firsts]
+    return float(np.mean(np.concatenate([_ms_ssim(a, b, depth) for a, b in parts])))
+
+
+def _ms_ssim(original: np.ndarray, decoded: np.ndarray, depth: int) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
     def blurred(x: np.ndarray) -> np.ndarray:
@@ -45,7 +52,7 @@ def ms_ssim(original: np.ndarray, decoded: np.ndarray, depth: int) -> float:
             break
         h, w = (n // 2 * 2 for n in a.shape[1:])
         a, b = (x[:, :h, :w].reshape(len(x), h // 2, 2, w // 2, 2).mean((2, 4)) for x in (a, b))
-    return float(result.mean())
+    return result
 
 
 def vmaf(original: Pictures, decoded: Pictures) -> float | None:

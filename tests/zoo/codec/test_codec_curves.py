@@ -109,9 +109,10 @@ def test_multiplications_of_what_is_called_are_counted(monkeypatch):
         looped = jax.lax.fori_loop(0, 3, lambda _, y: y * 2.0, x)
         return looped + x @ jnp.ones((5, 7))[:, :5]
 
-    monkeypatch.setattr(metrics, "program", jax.jit(program), raising=False)
+    compiled = jax.jit(program)
+    monkeypatch.setattr(metrics, "psnr", compiled)  # any place in zoo.codec will do
     with work.counted() as macs:
         for _ in range(2):
-            metrics.program(jnp.ones((4, 5)))
+            metrics.psnr(jnp.ones((4, 5)))  # pyright: ignore[reportCallIssue]
     assert macs() == 2 * (3 * 20 + 4 * 5 * 5)
-    assert metrics.program.__name__ == "program"
+    assert metrics.psnr is compiled
