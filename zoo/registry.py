@@ -121,9 +121,16 @@ def _inception() -> Family:
 
 def _transnetv2() -> Family:
     from zoo.models import transnetv2
+    from zoo.weights.maps import transnetv2_tf
     from zoo.weights.maps.transnetv2 import table
 
-    return Family(transnetv2.PRESETS, transnetv2.TransNetV2, table, num_classes=2)
+    return Family(
+        transnetv2.PRESETS,
+        transnetv2.TransNetV2,
+        table,
+        num_classes=2,
+        tf_table=transnetv2_tf.table,
+    )
 
 
 MODELS: Mapping[str, Callable[[], Family]] = {

@@ -55,6 +55,8 @@ class Table:
     filled: paths in the variables that the publisher's network does not have, and the number that
       makes them change nothing.
     ignored: entries of the file that only its training needed, such as an optimiser's.
+    own_names: whether the names of a TensorFlow checkpoint are those that the program gave its
+      variables, and not those of the checkpoint (`zoo.weights.tf_checkpoint.read`).
     """
 
     rules: tuple[Rule, ...]
@@ -62,6 +64,7 @@ class Table:
     aliases: tuple[tuple[str, str], ...] = ()
     filled: tuple[tuple[str, float], ...] = ()
     ignored: tuple[str, ...] = ()
+    own_names: bool = False
 
 
 def _pointwise(a: np.ndarray) -> np.ndarray:

@@ -110,7 +110,7 @@ def _convert(
     from zoo.weights import convert, state_files, tf_checkpoint
 
     table = _table(record, tf_checkpoint.is_checkpoint(path))
-    state = state_files.read(path)
+    state = state_files.read(path, own_names=table.own_names)
     variables = convert.to_variables(table, state, _shapes(record), str(path))
     place = folder(name)
     metadata = {"sha256": digest, "published": right, "conversion": _conversion(record)}

@@ -6,6 +6,7 @@ followed by its checksum, a block that points to them, and 48 bytes at the end t
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from zoo.weights.crc32c import crc32c, masked
 
@@ -125,3 +126,29 @@ def _unsnappy(data: bytes) -> bytes:
     if len(result) != size:
         raise TableError(f"compressed bytes hold {len(result):,}, not {size:,} as they say")
     return bytes(result)
+
+
+def fields(message: bytes) -> Iterator[tuple[int, Any]]:
+    """The fields of a protocol buffer by number: numbers, or bytes of what is inside.
+
+    Raises TableError where it is cut off or of another form.
+    """
+    position = 0
+    while position < len(message):
+        tag, position = varint(message, position)
+        number, kind = tag >> 3, tag & 7
+        if kind == 0:
+            value, position = varint(message, position)
+            yield number, value
+            continue
+        if kind == 2:
+            size, position = varint(message, position)
+        elif kind in (1, 5):
+            size = 8 if kind == 1 else 4
+        else:
+            raise TableError(f"a field of kind {kind}")
+        content = message[position : position + size]
+        if len(content) < size:
+            raise TableError("a field is cut off")
+        position += size
+        yield number, content if kind == 2 else int.from_bytes(content, "little")

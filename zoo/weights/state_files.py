@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def read(path: str | os.PathLike) -> dict[str, "np.ndarray"]:
+def read(path: str | os.PathLike, *, own_names: bool = False) -> dict[str, "np.ndarray"]:
     """The entries of a file of torch.save, of safetensors or of TensorFlow, name to array.
 
     Which it is is told from the content, because published names end in anything or nothing.
+    own_names is of TensorFlow's, as in `tf_checkpoint.read`.
 
     Raises:
       WeightsError: the file is absent, damaged or of another kind.
@@ -24,7 +25,7 @@ def read(path: str | os.PathLike) -> dict[str, "np.ndarray"]:
     if _is_safetensors(path):
         return _read_safetensors(path)
     if tf_checkpoint.is_checkpoint(path):
-        return tf_checkpoint.read(path)
+        return tf_checkpoint.read(path, own_names=own_names)
     if re.search(r"\.data-\d{5}-of-\d{5}$", path.name):
         raise WeightsError(f"{path}: a part of a TensorFlow checkpoint; give its .index file")
     return torch_file.read(path)

@@ -17,10 +17,10 @@ import pathlib
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from zoo.weights import sstable
+from zoo.weights import sstable, tf_objects
 from zoo.weights.crc32c import crc32c, masked
 from zoo.weights.errors import WeightsError
 
@@ -88,12 +88,16 @@ def is_checkpoint(path: str | os.PathLike) -> bool:
         return False
 
 
-def read(path: str | os.PathLike, limits: Limits | None = None) -> dict[str, "np.ndarray"]:
+def read(
+    path: str | os.PathLike, limits: Limits | None = None, *, own_names: bool = False
+) -> dict[str, "np.ndarray"]:
     """The variables of a checkpoint, name to array.
 
     Args:
       path: the index, whose shards lie beside it, or a .tar.gz with one checkpoint inside.
       limits: of an archive.
+      own_names: give variables the names that their program gave them (`zoo.weights.tf_objects`)
+        where the checkpoint holds those, and else the names of the checkpoint.
 
     Returns:
       Arrays in the dtype of the tensors, bfloat16 as float32. They may be read-only. Text is left
@@ -108,13 +112,15 @@ def read(path: str | os.PathLike, limits: Limits | None = None) -> dict[str, "np
     try:
         with path.open("rb") as file:
             if file.read(len(_GZIP)) == _GZIP:
-                return _read_archive(path, limits or Limits())
+                return _read_archive(path, limits or Limits(), own_names)
             if path.stat().st_size > _MOST_INDEX_BYTES:
                 raise WeightsError(f"{path}: larger than the index of any model; give an index")
             file.seek(0)
             index = file.read()
         prefix = str(path).removesuffix(".index")
-        return _arrays(str(path), index, lambda end: pathlib.Path(prefix + end).read_bytes())
+        return _arrays(
+            str(path), index, lambda end: pathlib.Path(prefix + end).read_bytes(), own_names
+        )
     except OSError as error:
         raise WeightsError(
             f"{error.filename or path}: cannot be read ({error.strerror or error}); a checkpoint "
@@ -159,7 +165,7 @@ def entries(index: bytes, what: str) -> tuple[dict[str, Entry], int]:
 
 def _shards(message: bytes, what: str) -> int:
     """The number of shards, from the header."""
-    header = dict(_fields(message))
+    header = dict(sstable.fields(message))
     if header.get(2):
         raise WeightsError(f"{what}: written on a big-endian machine; save it on another one")
     return header.get(1, 0)
@@ -168,7 +174,7 @@ def _shards(message: bytes, what: str) -> int:
 def _entry(message: bytes, what: str) -> Entry | None:
     """A tensor; None for text. Absent fields are zero."""
     values: dict[int, Any] = {}
-    for number, value in _fields(message):
+    for number, value in sstable.fields(message):
         if number == 7:
             raise WeightsError(f"{what} is saved in parts; save it again from a program of one")
         values[number] = value
@@ -189,34 +195,11 @@ def _entry(message: bytes, what: str) -> Entry | None:
 
 
 def _shape(message: bytes) -> tuple[int, ...]:
-    axes = (axis for number, axis in _fields(message) if number == 2)
-    return tuple(dict(_fields(axis)).get(1, 0) for axis in axes)
+    axes = (axis for number, axis in sstable.fields(message) if number == 2)
+    return tuple(dict(sstable.fields(axis)).get(1, 0) for axis in axes)
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """The fields of a protocol buffer: numbers, or bytes of what is inside."""
-    position = 0
-    while position < len(message):
-        tag, position = sstable.varint(message, position)
-        number, kind = tag >> 3, tag & 7
-        if kind == 0:
-            value, position = sstable.varint(message, position)
-            yield number, value
-            continue
-        if kind == 2:
-            size, position = sstable.varint(message, position)
-        elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
-        else:
-            raise sstable.TableError(f"a field of kind {kind}")
-        content = message[position : position + size]
-        if len(content) < size:
-            raise sstable.TableError("a field is cut off")
-        position += size
-        yield number, content if kind == 2 else int.from_bytes(content, "little")
-
-
-def _arrays(what: str, index: bytes, shard: Shards) -> dict[str, "np.ndarray"]:
+def _arrays(what: str, index: bytes, shard: Shards, own_names: bool) -> dict[str, "np.ndarray"]:
     """The arrays; shard: the content of a shard by the end of its name."""
     tensors, count = entries(index, what)
     numbers = sorted({entry.shard for entry in tensors.values()})
@@ -235,7 +218,36 @@ def _arrays(what: str, index: bytes, shard: Shards) -> dict[str, "np.ndarray"]:
             )
         for name, entry in inside.items():
             arrays[name] = _array(f"{what}: {name}", entry, memoryview(content))
-    return {name: arrays[name] for name in tensors}
+    own = _own_names(what, index, count, shard) if own_names else {}
+    found = {own.get(name, name): arrays[name] for name in tensors}
+    if len(found) < len(arrays):
+        raise WeightsError(f"{what}: two variables have the same name; it is damaged")
+    return found
+
+
+def _own_names(what: str, index: bytes, count: int, shard: Shards) -> dict[str, str]:
+    """The variables' own names by those of `entries`; none where the checkpoint has none."""
+    try:
+        message = dict(sstable.entries(index)).get(tf_objects.KEY.encode())
+        if message is None:
+            return {}
+        values: dict[int, Any] = dict(sstable.fields(message))
+        number, offset, size, checksum = (values.get(field, 0) for field in (3, 4, 5, 6))
+        if values.get(1) != _TEXT or _shape(values.get(2, b"")):
+            raise sstable.TableError("its objects are no text")
+        if number >= count:
+            raise sstable.TableError(f"its objects lie in shard {number} of {count}")
+        stored = shard(f".data-{number:05d}-of-{count:05d}")[offset : offset + size]
+        # A text is stored as its length, a checksum of the length, and its bytes.
+        length, start = sstable.varint(stored, 0)
+        content = stored[start + 4 :]
+        checked = length.to_bytes(4, "little") + stored[start:] if length < 1 << 32 else b""
+        if len(content) != length or masked(crc32c(checked)) != checksum:
+            raise sstable.TableError("its objects do not fit their checksum")
+        own = tf_objects.names(content)
+    except (sstable.TableError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{what}: damaged ({error}); download it again") from error
+    return {key.removesuffix(_ATTRIBUTE): name for key, name in own.items()}
 
 
 def _array(what: str, entry: Entry, content: memoryview) -> "np.ndarray":
@@ -257,7 +269,7 @@ def _item_bytes(dtype: str) -> int:
     return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
 
 
-def _read_archive(path: pathlib.Path, limits: Limits) -> dict[str, "np.ndarray"]:
+def _read_archive(path: pathlib.Path, limits: Limits, own_names: bool) -> dict[str, "np.ndarray"]:
     allowed = min(limits.most, limits.factor * path.stat().st_size + limits.more)
     files: dict[str, bytes] = {}
     try:
@@ -293,7 +305,7 @@ def _read_archive(path: pathlib.Path, limits: Limits) -> dict[str, "np.ndarray"]
             raise WeightsError(f"{path}: {prefix + end} is missing; download the file again")
         return files[prefix + end]
 
-    return _arrays(f"{path}: {indices[0]}", files[indices[0]], shard)
+    return _arrays(f"{path}: {indices[0]}", files[indices[0]], shard, own_names)
 
 
 class _Bounded(io.RawIOBase):
