@@ -53,6 +53,7 @@ def test_other_frames_are_noticed(made: str):
         bench._check_agreement(runs, [0.0, 1.0], 4)
 
 
+@pytest.mark.slow
 def test_stages_name_a_bottleneck(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
     small = configs.CONFIGS["cnn_small"]

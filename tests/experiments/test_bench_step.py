@@ -9,6 +9,7 @@ import pytest
 from experiments import bench, bench_step, step_worker
 
 
+@pytest.mark.slow
 def test_a_step_of_this_project_is_timed(tmp_path, capsys):
     file = tmp_path / "step.json"
     assert bench.main(["step", "cnn_small:24:2", "--rounds", "2", "--json", str(file)]) == 0

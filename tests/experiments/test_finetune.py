@@ -106,6 +106,7 @@ def test_each_block_learns_more_slowly_than_the_one_after_it() -> None:
     np.testing.assert_allclose(largest, expected, rtol=2e-2)
 
 
+@pytest.mark.slow
 def test_every_model_of_a_recipe_can_be_trained_on_its_clips(monkeypatch) -> None:
     monkeypatch.setattr(train, "check_weights", lambda state, name: {})
     for config in configs.CONFIGS.values():

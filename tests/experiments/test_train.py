@@ -45,7 +45,10 @@ def leaves(tree) -> list[np.ndarray]:
     return [np.asarray(x) for x in jax.tree.leaves(tree)]
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize(
+    "optimizer",
+    ["adam", *(pytest.param(name, marks=pytest.mark.slow) for name in ("adamw", "sgd"))],
+)
 def test_it_learns_and_repeats_itself(optimizer: str) -> None:
     optim = dataclasses.replace(CONFIG.optim, optimizer=optimizer, weight_decay=1e-4, ema_decay=0.9)
     config = dataclasses.replace(CONFIG, optim=optim)

@@ -98,6 +98,7 @@ def test_cameras_run_side_by_side_and_one_can_start_again(random_variables):
     np.testing.assert_allclose(logits, expected, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_stream_in_bfloat16_stays_near_and_keeps_its_types(random_variables):
     _, apply, _, variables = small(random_variables)
     rough, _, step, _ = small(random_variables, dtype="bfloat16")

@@ -59,6 +59,7 @@ def test_the_originals_number_of_parameters():
     assert cost.parameters(model, (100, 27, 48, 3)) == 7_616_258
 
 
+@pytest.mark.slow
 def test_any_number_of_frames_features_and_half_precision(random_variables):
     model, apply = small()
     variables = random_variables(model, (12, 9, 12, 3))

@@ -40,7 +40,13 @@ def test_heat_by_hand():
         np.testing.assert_allclose(look(clip, number), expected / expected.max(), atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "fields"), [("cnn_small", {}), ("x3d_xs", {"size": 64})])
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("cnn_small", {}),
+        pytest.param("x3d_xs", {"size": 64}, marks=pytest.mark.slow),
+    ],
+)
 def test_the_layer_of_a_family(name, fields):
     model = zoo.create_model(name, num_classes=3, **fields)
     clips = jax.ShapeDtypeStruct((1, 4, 64, 64, 3), jnp.float32)
