@@ -33,7 +33,8 @@ LADDER: Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     "SVT-AV1 6": (("-c:v", "libsvtav1", "-preset", "6"), (30, 38, 46, 54)),
 }
 OWN = "zvc"
-CODECS = (*LADDER, OWN)
+FILTERED = "x264 + filter"  # The second mode, on the ladder of its codec.
+CODECS = (*LADDER, FILTERED, OWN)
 QUALITIES = (50.0, 40.0, 30.0, 20.0)
 
 
@@ -127,21 +128,25 @@ class Bench:
         """Curves by codec; settings: qualities of this codec."""
         found: dict[str, list[Point]] = {}
         for codec in codecs:
-            for setting in settings if codec == OWN else LADDER[codec][1]:
+            ladder = (
+                LADDER["x264 medium" if codec == FILTERED else codec][1] if codec != OWN else ()
+            )
+            for setting in ladder or settings:
                 point = self._point(codec, setting)
                 found.setdefault(codec, []).append(point)
                 self._report(f"{self._name}: {row(codec, point, len(self.pictures.ticks))}")
         return found
 
     def _point(self, codec: str, setting: float) -> Point:
-        options = f"steps {self._steps}, {_program()}" if codec == OWN else LADDER[codec][0]
+        options = LADDER[codec][0] if codec in LADDER else f"steps {self._steps}, {_program()}"
         facts = f"{len(self.pictures.ticks)} {codec} {setting} {options}"
         key = hashlib.sha256(hashlib.sha256(self._data).digest() + facts.encode()).hexdigest()[:16]
         stem = pathlib.Path(self._name).stem
         path = self._folder / f"{stem} {codec} {setting:g} {key}.json".replace(" ", "_")
         if path.exists():
             return Point(**json.loads(path.read_text("utf-8")))
-        make = self._own if codec == OWN else functools.partial(self._other, codec)
+        make = {OWN: self._own, FILTERED: self._filtered}.get(codec)
+        make = make or functools.partial(self._other, codec)
         size, back, encode_seconds, decode_seconds, macs = make(setting)
         found = qualities(self.pictures, back)
         rate = 8 * size / self._seconds
@@ -157,22 +162,32 @@ class Bench:
         back = source.read(data)
         return len(data), back, middle - begin, time.monotonic() - middle, None
 
-    def _own(self, quality: float) -> tuple[int, Pictures, float, float, float]:
+    def _filtered(self, crf: float) -> tuple[int, Pictures, float, float, float]:
+        from zoo.codec import hybrid
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "filtered.mp4"
+            begin = time.monotonic()
+            more = {"frames": self._frames, "name": self._name}
+            size = hybrid.compress(self._data, path, crf=int(crf), **more).bytes
+            return size, *self._decoded(path, time.monotonic() - begin)
+
+    def _decoded(self, path: pathlib.Path, took: float) -> tuple[Pictures, float, float, float]:
         from zoo.codec import decoding, work
 
+        with work.counted() as macs:  # The first decoding also compiles, and is not timed.
+            decoding.decode(path)
+        begin = time.monotonic()
+        back = decoding.decode(path).pictures
+        return back, took, time.monotonic() - begin, macs() / self.pictures.y.size
+
+    def _own(self, quality: float) -> tuple[int, Pictures, float, float, float]:
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "own.zvc"
             begin = time.monotonic()
             more = {"frames": self._frames, "name": self._name, "steps": self._steps}
             size = encoding.compress(self._data, path, quality=quality, **more).bytes
-            middle = time.monotonic()
-            with work.counted() as macs:  # The first decoding also compiles, and is not timed.
-                decoding.decode(path)
-            begin_decoding = time.monotonic()
-            back = decoding.decode(path).pictures
-            done = time.monotonic()
-            pixels = self.pictures.y.size
-            return size, back, middle - begin, done - begin_decoding, macs() / pixels
+            return size, *self._decoded(path, time.monotonic() - begin)
 
 
 def _program() -> str:
@@ -194,41 +209,38 @@ def row(codec: str, point: Point, frames: int) -> str:
 
 
 def compared(curves: Mapping[str, Sequence[Point]]) -> dict[str, dict[str, Any]]:
-    """For each other codec and metric: BD-rate of this one in per cent, and the interval.
+    """BD-rates in per cent and intervals of quality, by pair ("zvc to x264 medium") and metric.
 
-    Empty where there is no curve of this codec.
+    Both modes of this codec are compared to each of the others that has a curve.
     """
     result: dict[str, dict[str, Any]] = {}
-    for name in curves if OWN in curves else ():
-        for metric in METRICS:
-            if name == OWN or metric not in curves[OWN][0].qualities:
-                continue
-            pair = [[(p.rate, p.qualities[metric]) for p in curves[key]] for key in (name, OWN)]
-            try:
-                value, interval = bd_rate(*pair)
-                entry = {"bd_rate": value, "interval": interval}
-            except ValueError as error:
-                entry = {"bd_rate": None, "reason": str(error)}
-            result.setdefault(name, {})[metric] = entry
+    for own in (name for name in (OWN, FILTERED) if name in curves):
+        for name in (name for name in LADDER if name in curves):
+            for metric in METRICS:
+                if metric not in curves[own][0].qualities:
+                    continue
+                pair = [[(p.rate, p.qualities[metric]) for p in curves[key]] for key in (name, own)]
+                try:
+                    value, interval = bd_rate(*pair)
+                    entry = {"bd_rate": value, "interval": interval}
+                except ValueError as error:
+                    entry = {"bd_rate": None, "reason": str(error)}
+                result.setdefault(f"{own} to {name}", {})[metric] = entry
     return result
 
 
 def means(every: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Over videos: for each other codec and metric the mean BD-rate, and of how many videos.
+    """Over videos: by pair and metric the mean BD-rate, and of how many videos.
 
     every: `compared` by the name of the video. A video without a BD-rate is not in the mean.
     """
     result: dict[str, dict[str, Any]] = {}
-    for name in LADDER:
+    for pair in dict.fromkeys(pair for one in every.values() for pair in one):
         for metric in METRICS:
-            found = [
-                one[name][metric]["bd_rate"]
-                for one in every.values()
-                if metric in one.get(name, {})
-            ]
-            values = [value for value in found if value is not None]
-            if found:
+            entries = [one[pair][metric] for one in every.values() if metric in one.get(pair, {})]
+            values = [e["bd_rate"] for e in entries if e["bd_rate"] is not None]
+            if entries:
                 mean = math.fsum(values) / len(values) if values else None
-                entry = {"bd_rate": mean, "videos": len(values), "of": len(found)}
-                result.setdefault(name, {})[metric] = entry
+                entry = {"bd_rate": mean, "videos": len(values), "of": len(entries)}
+                result.setdefault(pair, {})[metric] = entry
     return result

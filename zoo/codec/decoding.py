@@ -8,14 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo.codec import container, source
+from zoo.codec import container, hybrid, source
 from zoo.codec.container import File, OnError
-from zoo.codec.errors import BrokenFile, CodecError, CutShort, TooLarge
+from zoo.codec.errors import BrokenFile, CodecError, CodecWarning, CutShort, TooLarge
 from zoo.codec.source import Pictures, chroma
-
-
-class CodecWarning(UserWarning):
-    """Something is missing from the result."""
 
 
 class Decoded(NamedTuple):
@@ -36,6 +32,8 @@ def decode(
 ) -> Decoded:
     """Decodes a file, or the frames with times in [start, end), for which only their groups are.
 
+    Of an MP4 with a filter (zoo.codec.hybrid) all frames are decoded, and the filter's are given.
+
     Args:
       file: path, or the file's bytes.
       start, end: seconds from the first frame.
@@ -46,10 +44,13 @@ def decode(
       name: what errors call the file.
 
     Raises:
-      CodecError: see zoo.codec.errors. OSError: the path cannot be read.
+      CodecError: see zoo.codec.errors. VideoError: the MP4 of a filter is damaged.
+      OSError: the path cannot be read.
     """
     name = name or (f"<{len(file)} bytes>" if isinstance(file, bytes) else os.fspath(file))
     data = file if isinstance(file, bytes) else pathlib.Path(file).read_bytes()
+    if (corrected := hybrid.decode(data, name, max_bytes=max_bytes)) is not None:
+        return Decoded(_between(corrected, start, end), ())
     read = container.parse(data, name)
     damage = [problem for problem in read.problems if not isinstance(problem, CutShort)]
     if damage and on_error == "raise":
@@ -122,20 +123,28 @@ def _joined(
     start: float,
     end: float | None,
 ) -> Pictures:
-    ticks = [tick for part in parts for tick in part.ticks]
-    low = next((k for k, tick in enumerate(ticks) if tick * header.time_base >= start), None)
-    kept = [k for k, tick in enumerate(ticks) if end is None or tick * header.time_base < end]
-    first = len(ticks) - 1 if low is None else low
-    places = slice(first, max(kept[-1] + 1 if kept else 0, first + 1))
-    return Pictures(
-        y=np.concatenate([part.y for part in parts])[places],
-        uv=np.concatenate([part.uv for part in parts])[places],
-        ticks=tuple(ticks[places]),
+    pictures = Pictures(
+        y=np.concatenate([part.y for part in parts]),
+        uv=np.concatenate([part.uv for part in parts]),
+        ticks=tuple(tick for part in parts for tick in part.ticks),
         time_base=header.time_base,
         last=groups[-1].last,
         depth=header.depth,
         matrix=source.MATRICES[min(header.matrix, len(source.MATRICES) - 1)],
         color_range=source.RANGES[min(header.color_range, len(source.RANGES) - 1)],
+    )
+    return _between(pictures, start, end)
+
+
+def _between(pictures: Pictures, start: float, end: float | None) -> Pictures:
+    """The frames with times in [start, end), at least one."""
+    ticks, base = pictures.ticks, pictures.time_base
+    low = next((k for k, tick in enumerate(ticks) if tick * base >= start), None)
+    kept = [k for k, tick in enumerate(ticks) if end is None or tick * base < end]
+    first = len(ticks) - 1 if low is None else low
+    places = slice(first, max(kept[-1] + 1 if kept else 0, first + 1))
+    return dataclasses.replace(
+        pictures, y=pictures.y[places], uv=pictures.uv[places], ticks=ticks[places]
     )
 
 
@@ -160,6 +169,8 @@ def info(file: str | os.PathLike | bytes, *, name: str | None = None) -> dict[st
     """What a file says about itself, without decoding; raises as `decode`."""
     name = name or (f"<{len(file)} bytes>" if isinstance(file, bytes) else os.fspath(file))
     data = file if isinstance(file, bytes) else pathlib.Path(file).read_bytes()
+    if (said := hybrid.info(data, name)) is not None:
+        return said
     read: File = container.parse(data, name)
     header = read.header
     ticks = sum(g.ticks[-1] + g.last - g.ticks[0] for g in read.groups)

@@ -39,7 +39,10 @@ class CodecError(ValueError):
 class NotACompressedVideo(CodecError):
     """The file does not begin as this format does."""
 
-    default_advice = "pass a file that `python -m zoo compress` wrote"
+    default_advice = (
+        "pass a file that `python -m zoo compress` wrote; one of its MP4s without a filter is "
+        "played as it is"
+    )
 
 
 class WrongDecoder(CodecError):
@@ -70,3 +73,7 @@ class TooLarge(CodecError):
         "raise max_bytes (--max-bytes on the command line) if the file is trusted, "
         "or ask for a shorter part with start and end (--start, --end)"
     )
+
+
+class CodecWarning(UserWarning):
+    """The result is there, but not all of it, or not as it was wanted."""

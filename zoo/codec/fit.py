@@ -9,6 +9,8 @@ over. The second network is then fitted by gradient descent to what these latent
 
 import dataclasses
 import functools
+import math
+import time
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +26,7 @@ CHROMA_WEIGHT = 0.7
 PRICE = 0.14
 _ROUNDS = 4
 _WEIGHT_RATE = 6e-3
+_STEPS_AT_ONCE = 4  # Between looks at the clock.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +76,6 @@ def _cheapest(exact: jax.Array, scale: jax.Array) -> jax.Array:
     return jnp.sign(exact) * jnp.where(costs[2] < least, 0.0, best)
 
 
-@functools.partial(jax.jit, static_argnames="steps")
 def fit_weights(
     target: Planes,
     prediction: Planes,
@@ -83,33 +85,87 @@ def fit_weights(
     frames: jax.Array,
     *,
     steps: int,
+    seconds: float = math.inf,
 ) -> tuple[Weights, jax.Array]:
     """Weights of the second network, rounded, and what they save in bits (below 0: they cost).
 
     plain: pictures before the second network; weights: where to start; frames [n]: how much each
-    counts; steps: of gradient descent.
+    counts; steps: of gradient descent, fewer where they would take more than `seconds`.
     """
-    price = PRICE * jnp.square(step)
-
-    def loss(free: dict) -> jax.Array:
-        pictures = network.refined(plain, prediction, Weights(**free))
-        cost = sum(_weight_bits(free[name], network.WEIGHT_STEPS[name]) for name in free)
-        return distortion(pictures, target, frames) / price + cost
-
+    pictures = plain, prediction, target, frames, PRICE * jnp.square(step)
     free = {"first": weights.first, "last": weights.last}
-    optimiser = optax.adam(optax.cosine_decay_schedule(_WEIGHT_RATE, steps, alpha=0.05))
+    state = free, _ADAM.init(free)
+    begin, done = time.monotonic(), 0
+    while done < steps:
+        count = min(_STEPS_AT_ONCE if done else 1, steps - done)  # The first also compiles.
+        before = time.monotonic()
+        state = jax.block_until_ready(_descended(*pictures, state, done, count, steps))
+        now = time.monotonic()
+        done += count
+        if math.isfinite(seconds) and (done > 1 or now - begin >= seconds):
+            left = seconds - (now - begin)
+            steps = min(steps, done + max(int(left * count / (now - before)), 0))
+    return _rounded(*pictures, state[0])
 
-    def advance(state: tuple, _: None) -> tuple:
+
+_ADAM = optax.scale_by_adam()
+
+
+@jax.jit
+def _descended(
+    plain: Planes,
+    prediction: Planes,
+    target: Planes,
+    frames: jax.Array,
+    price: jax.Array,
+    state: tuple,
+    done: jax.Array,
+    count: jax.Array,
+    steps: jax.Array,
+) -> tuple:
+    """The weights and Adam's memory after `count` more steps, of which `done` of `steps` are."""
+
+    def advance(k: jax.Array, state: tuple) -> tuple:
         free, memory = state
-        change, memory = optimiser.update(jax.grad(loss)(free), memory, free)
-        return (optax.apply_updates(free, change), memory), None
+        slope = jax.grad(_loss)(free, plain, prediction, target, frames, price)
+        change, memory = _ADAM.update(slope, memory)
+        cosine = 0.5 * (1 + jnp.cos(jnp.pi * (done + k) / steps))
+        rate = _WEIGHT_RATE * (0.05 + 0.95 * cosine)
+        return jax.tree.map(lambda x, c: x - rate * c, free, change), memory
 
-    (free, _), _ = jax.lax.scan(advance, (free, optimiser.init(free)), None, length=steps)
+    return jax.lax.fori_loop(0, count, advance, state)
+
+
+def _loss(
+    free: dict,
+    plain: Planes,
+    prediction: Planes,
+    target: Planes,
+    frames: jax.Array,
+    price: jax.Array,
+) -> jax.Array:
+    """In bits."""
+    pictures = network.refined(plain, prediction, Weights(**free))
+    cost = sum(_weight_bits(free[name], network.WEIGHT_STEPS[name]) for name in free)
+    return distortion(pictures, target, frames) / price + cost
+
+
+@jax.jit
+def _rounded(
+    plain: Planes,
+    prediction: Planes,
+    target: Planes,
+    frames: jax.Array,
+    price: jax.Array,
+    free: dict,
+) -> tuple[Weights, jax.Array]:
+    """Weights as the file has them, and what they save."""
     free = {
         n: jnp.round(x / network.WEIGHT_STEPS[n]) * network.WEIGHT_STEPS[n] for n, x in free.items()
     }
+    pictures = plain, prediction, target, frames, price
     zero = jax.tree.map(jnp.zeros_like, free)
-    return Weights(**free), loss(zero) - loss(free)
+    return Weights(**free), _loss(zero, *pictures) - _loss(free, *pictures)
 
 
 def _weight_bits(offsets: jax.Array, step: float) -> jax.Array:

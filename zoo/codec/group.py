@@ -6,6 +6,7 @@ of the contexts, and for each piece motion, the network's weights where they cha
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,15 +19,15 @@ from zoo.codec.motion import Motion
 from zoo.codec.network import LEVELS, Latents, Planes, Shape, Weights
 from zoo.codec.structure import FRAMES_PER_PIECE, Piece
 
-QUANTISERS = 64
+QUANTISERS = 256
 # Sixths of an octave by which the quantiser is finer or coarser at a depth.
 _BY_DEPTH = (-3, 0, 2, 3, 4)
 _LARGEST_WEIGHT = 1 << 12
 
 
 def step_of(quantiser: int, depth: int) -> float:
-    """The quantiser's step in levels of 8 bits: doubled every six."""
-    return 2.0 ** ((quantiser + _BY_DEPTH[min(depth, len(_BY_DEPTH) - 1)]) / 6)
+    """The quantiser's step in levels of 8 bits: doubled every 24, fine enough for a bit rate."""
+    return 2.0 ** (quantiser / 24 + _BY_DEPTH[min(depth, len(_BY_DEPTH) - 1)] / 6)
 
 
 class Encoded(NamedTuple):
@@ -69,7 +70,7 @@ def encode(
     quantiser: int,
     effort: fit.Effort,
     report: Callable[[int], None] | None = None,
-    hurry: Callable[[], bool] = lambda: False,
+    spare: Callable[[], float] = lambda: math.inf,
 ) -> Encoded:
     """Fits and codes a group.
 
@@ -77,7 +78,7 @@ def encode(
       frames: [t ...], padded, float levels of 8 bits.
       quantiser: 0 (finest) to QUANTISERS - 1.
       report: told how many frames were finished.
-      hurry: whether fitting weights is to be left out from now on.
+      spare: asked before each fit how many seconds it may take; it is left out at 0 or less.
     """
     done: dict[int, Planes] = {}
     current: dict[int, Weights] = {}
@@ -99,11 +100,13 @@ def encode(
         weights = current.get(piece.depth, network.no_weights())
         pictures = _reconstruct(latents, prediction, weights, step, piece.depth in current)
         changed = None
-        if piece.depth not in tried and effort.steps and not hurry():
+        if piece.depth not in tried and effort.steps and (seconds := spare()) > 0:
             tried.add(piece.depth)
             counts = jnp.asarray(np.arange(len(numbers)) < count, jnp.float32)
             fitted, gain = fit.fit_weights(
-                target, prediction, pictures, weights, step, counts, steps=effort.steps
+                *(target, prediction, pictures, weights, step, counts),
+                steps=effort.steps,
+                seconds=seconds,
             )
             # Later pieces of the depth use them too.
             if float(gain) > 0:

@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -134,6 +135,39 @@ def raw_input(job: ffmpeg.Job, pictures: Pictures) -> list[str]:
     ]
 
 
+def even(pictures: Pictures) -> Pictures:
+    """With the last row and column of an odd size repeated, which H.264 with 4:2:0 needs."""
+    _, h, w = pictures.y.shape
+    y = np.pad(pictures.y, ((0, 0), (0, h % 2), (0, w % 2)), mode="edge")
+    return dataclasses.replace(pictures, y=y)
+
+
+def encoded(
+    pictures: Pictures, codec: Sequence[str], muxer: str, *, name: str, timeout: float = 600.0
+) -> bytes:
+    """A video file of these samples, times kept, by ffmpeg's options of a codec.
+
+    Raises VideoError, with `name` for the file, where ffmpeg fails.
+    """
+    tags = [f"colorspace={pictures.matrix}"] if pictures.matrix != "unknown" else []
+    tags += [f"range={pictures.color_range}"] if pictures.color_range != "unknown" else []
+    with ffmpeg.Job() as job:
+        inputs, result = raw_input(job, pictures), job.result()
+        text = f"settb={pictures.time_base},setpts='{filters.lookup(list(pictures.ticks))}'"
+        text += f",setparams={':'.join(tags)}" if tags else ""
+        script = job.feed([memoryview(text.encode())])
+        arguments = [
+            *("-loglevel", "level+verbose", *inputs, "-/filter:v", f"pipe:{script.childs.number}"),
+            *("-fps_mode", "passthrough", "-enc_time_base", "filter", *codec),
+            *("-f", muxer, *result.options),
+        ]
+        job.run(arguments, name=name, timeout=timeout)
+        if job.returncode:
+            reason = f"ffmpeg could not encode it: {messages.first_error(job.log)}"
+            raise VideoError(name, reason, "check the size and the time stamps")
+        return result.read()
+
+
 def write(pictures: Pictures, path: str | os.PathLike, timeout: float = 600.0) -> None:
     """Writes without loss: FFV1 to .mkv, H.264 to .mp4, times kept.
 
@@ -145,39 +179,12 @@ def write(pictures: Pictures, path: str | os.PathLike, timeout: float = 600.0) -
     name = os.fspath(path)
     extension = pathlib.Path(path).suffix.lower()
     if extension == ".mp4":
-        _, h, w = pictures.y.shape
-        even = np.pad(pictures.y, ((0, 0), (0, h % 2), (0, w % 2)), mode="edge")
-        pictures = dataclasses.replace(pictures, y=even)
-        codec = [
-            "-c:v",
-            "libx264",
-            "-preset",
-            "veryfast",
-            "-qp",
-            "0",
-            "-threads:v",
-            "2",
-            "-bf",
-            "0",
-        ]
-        codec += ["-video_track_timescale", str(pictures.time_base.denominator), "-f", "mp4"]
+        pictures = even(pictures)
+        codec = ["-c:v", "libx264", "-preset", "veryfast", "-qp", "0", "-threads:v", "2"]
+        codec += ["-bf", "0", "-video_track_timescale", str(pictures.time_base.denominator)]
+        muxer = "mp4"
     elif extension == ".mkv":
-        codec = ["-c:v", "ffv1", "-f", "matroska"]
+        codec, muxer = ["-c:v", "ffv1"], "matroska"
     else:
         raise ValueError(f"{name} is no .mp4 or .mkv; give the result such a name")
-    tags = [f"colorspace={pictures.matrix}"] if pictures.matrix != "unknown" else []
-    tags += [f"range={pictures.color_range}"] if pictures.color_range != "unknown" else []
-    with ffmpeg.Job() as job:
-        inputs, result = raw_input(job, pictures), job.result()
-        text = f"settb={pictures.time_base},setpts='{filters.lookup(list(pictures.ticks))}'"
-        text += f",setparams={':'.join(tags)}" if tags else ""
-        script = job.feed([memoryview(text.encode())])
-        arguments = [
-            *("-loglevel", "level+verbose", *inputs, "-/filter:v", f"pipe:{script.childs.number}"),
-            *("-fps_mode", "passthrough", "-enc_time_base", "filter", *codec, *result.options),
-        ]
-        job.run(arguments, name=name, timeout=timeout)
-        if job.returncode:
-            reason = f"ffmpeg could not encode it: {messages.first_error(job.log)}"
-            raise VideoError(name, reason, "check the size and the time stamps")
-        write_whole(path, result.read())
+    write_whole(path, encoded(pictures, codec, muxer, name=name, timeout=timeout))

@@ -12,21 +12,29 @@ from zoo.commands import rate_distortion
 
 def add_commands(commands: Any) -> None:
     """Adds them to a parser."""
-    smaller = commands.add_parser("compress", help="a video to a .zvc file of the learned codec")
+    smaller = commands.add_parser(
+        "compress", help="a video to a .zvc file of the learned codec, or to an MP4 with a filter"
+    )
     smaller.add_argument("video", type=pathlib.Path)
     smaller.add_argument("output", type=pathlib.Path, help="file to write")
+    smaller.add_argument(
+        "--mode",
+        choices=("learned", "filter"),
+        default="learned",
+        help="filter: an MP4 by x264 that plays everywhere, and a small filter where it pays",
+    )
     target = smaller.add_mutually_exclusive_group()
     target.add_argument("--quality", type=float, default=60, help="0 to 100 (default: 60)")
     target.add_argument("--bitrate", type=float, help="bits per second to stay below")
     smaller.add_argument(
-        "--time-budget", type=float, help="seconds after which no more weights are fitted"
+        "--time-budget", type=float, help="seconds for all of it: what is left over fits weights"
     )
     smaller.add_argument("--steps", type=int, default=60, help="of fitting each network")
     smaller.add_argument("--group", type=int, default=100, help="most frames of a group")
     smaller.set_defaults(run=_compress)
     back = commands.add_parser(
         "decompress",
-        help="a .zvc file to a lossless .mkv or .mp4",
+        help="a .zvc file, or an MP4 with a filter, to a lossless .mkv or .mp4",
         description="Exit status 3: something was missing, and the rest was written.",
     )
     back.add_argument("file", type=pathlib.Path)
@@ -46,31 +54,63 @@ def add_commands(commands: Any) -> None:
 
 def _compress(chosen: argparse.Namespace) -> None:
     from zoo import codec
-    from zoo.codec.encoding import Progress
+    from zoo.codec.errors import CodecWarning
+    from zoo.codec.passes import Progress
 
     def report(progress: Progress) -> None:
-        share = f"{progress.frames} of {progress.of} frames"
-        quality = "" if progress.psnr is None else f" at {progress.psnr:.2f} dB"
-        size = f"{progress.bytes:,} bytes of whole groups{quality}"
-        text = f"\r{share}, {size}, {progress.seconds:.0f} s"
+        text = f"\r{progress.frames} of {progress.of} frames"
+        if progress.rate is not None and progress.psnr is not None:
+            text += f", best so far {progress.rate / 1000:.1f} kbit/s at {progress.psnr:.2f} dB"
+        text += f", {progress.seconds:.0f} s "
         print(text, end="", file=sys.stderr, flush=True)
 
+    if chosen.mode == "filter":
+        _filtered(chosen)
+        return
     try:
-        result = codec.compress(
-            chosen.video,
-            chosen.output,
-            quality=chosen.quality,
-            bitrate=chosen.bitrate,
-            time_budget=chosen.time_budget,
-            steps=chosen.steps,
-            group_frames=chosen.group,
-            report=report,
-        )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", CodecWarning)
+            result = codec.compress(
+                chosen.video,
+                chosen.output,
+                quality=chosen.quality,
+                bitrate=chosen.bitrate,
+                time_budget=chosen.time_budget,
+                steps=chosen.steps,
+                group_frames=chosen.group,
+                report=report,
+            )
     except OSError as error:
         raise ValueError(f"{error.filename}: {error.strerror}") from error
     finally:
         print(file=sys.stderr)
-    print(f"{chosen.output}: {result.bytes:,} bytes, {result.frames} frames")
+    _print_warnings(caught)
+    size = f"{result.bytes:,} bytes, {result.frames} frames, {result.seconds:.0f} s"
+    print(f"{chosen.output}: {size}")
+
+
+def _filtered(chosen: argparse.Namespace) -> None:
+    from zoo.codec import hybrid
+
+    if chosen.bitrate is not None or chosen.time_budget is not None:
+        raise ValueError("--bitrate and --time-budget are of --mode learned; give --quality")
+    if chosen.output.suffix.lower() != ".mp4":
+        raise ValueError(f"{chosen.output} is no .mp4, which --mode filter writes; name it so")
+    try:
+        result = hybrid.compress(chosen.video, chosen.output, quality=chosen.quality)
+    except OSError as error:
+        raise ValueError(f"{error.filename}: {error.strerror}") from error
+    text = "no filter: none pays for its bytes"
+    if result.filter_bytes:
+        text = f"filter of {result.filter_bytes} bytes gains {result.gain:.2f} dB, for which x264 "
+        text += f"needs {result.saved:,} bytes"
+    size = f"{result.bytes:,} bytes, {result.frames} frames, {result.seconds:.0f} s"
+    print(f"{chosen.output}: {size}; {text}")
+
+
+def _print_warnings(caught: list[warnings.WarningMessage]) -> None:
+    for warning in caught:
+        print(f"python -m zoo: {warning.message}", file=sys.stderr)
 
 
 def _decompress(chosen: argparse.Namespace) -> int:
@@ -89,8 +129,7 @@ def _decompress(chosen: argparse.Namespace) -> int:
             )
     except OSError as error:
         raise ValueError(f"{error.filename}: {error.strerror}") from error
-    for warning in caught:
-        print(f"python -m zoo: {warning.message}", file=sys.stderr)
+    _print_warnings(caught)
     print(f"{chosen.output}: {len(decoded.pictures.ticks)} frames")
     return 3 if decoded.problems else 0
 

@@ -61,7 +61,7 @@ def _run(chosen: argparse.Namespace) -> None:
                 if entry["bd_rate"] is not None:
                     low, high = entry["interval"]
                     text = f"{entry['bd_rate']:+.1f} % over {low:.4g} to {high:.4g}"
-                print(f"{video.name}: BD-rate to {name}, {metric}: {text}")
+                print(f"{video.name}: BD-rate of {name}, {metric}: {text}")
         points = {name: [dataclasses.asdict(p) for p in curve] for name, curve in found.items()}
         count = len(bench.pictures.ticks)
         record = {"video": video.name, "frames": count, "curves": points, "compared": compared}
@@ -76,6 +76,6 @@ def _run(chosen: argparse.Namespace) -> None:
         for metric, entry in metrics.items():
             if entry["bd_rate"] is not None:
                 value, part = entry["bd_rate"], f"{entry['videos']} of {entry['of']} videos"
-                print(f"mean BD-rate to {name}, {metric}: {value:+.1f} % ({part})")
+                print(f"mean BD-rate of {name}, {metric}: {value:+.1f} % ({part})")
     summary = json.dumps({"means": means, "videos": every}, indent=2)
     (chosen.output / "summary.json").write_text(summary, "utf-8")

@@ -56,10 +56,10 @@ def _curve(factor):
 def test_curves_are_compared_and_their_mean_leaves_out_what_has_none():
     found = {name: _curve(1.0) for name in curves.LADDER} | {curves.OWN: _curve(1.1)}
     compared = curves.compared(found)
-    assert compared["x264 medium"]["psnr_y"]["bd_rate"] == pytest.approx(10, abs=1e-6)
+    assert compared["zvc to x264 medium"]["psnr_y"]["bd_rate"] == pytest.approx(10, abs=1e-6)
     assert curves.compared({"x264 medium": _curve(1.0)}) == {}
-    missing = {"x264 medium": {"psnr_y": {"bd_rate": None, "reason": "none"}}}
-    mean = curves.means({"a": compared, "b": missing})["x264 medium"]["psnr_y"]
+    missing = {"zvc to x264 medium": {"psnr_y": {"bd_rate": None, "reason": "none"}}}
+    mean = curves.means({"a": compared, "b": missing})["zvc to x264 medium"]["psnr_y"]
     assert mean == {"bd_rate": pytest.approx(10, abs=1e-6), "videos": 1, "of": 2}
 
 

@@ -46,11 +46,11 @@ def test_decoded_pictures_are_the_encoders_with_weights_in_the_file(monkeypatch)
     )
     monkeypatch.setattr(fit, "fit_weights", lambda *args, **settings: (weights, 1.0))
     frames = _planes(2)
-    encoded = group.encode(frames, 20, fit.Effort(1))
+    encoded = group.encode(frames, 80, fit.Effort(1))
     decoded = group.decode(encoded.data, 2, Shape(48, 64))
     np.testing.assert_allclose(decoded.y, encoded.pictures.y, atol=1e-2)
     np.testing.assert_allclose(decoded.uv, encoded.pictures.uv, atol=1e-2)
-    without = group.encode(frames, 20, fit.Effort(0))
+    without = group.encode(frames, 80, fit.Effort(0))
     assert float(jnp.abs(without.pictures.y - encoded.pictures.y).max()) > 1
 
 
