@@ -30,7 +30,7 @@ from zoo.video.errors import VideoError
 LADDER: Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     "x264 medium": (("-c:v", "libx264", "-preset", "medium"), (23, 28, 33, 38)),
     "x265 medium": (("-c:v", "libx265", "-preset", "medium"), (23, 28, 33, 38)),
-    "SVT-AV1 6": (("-c:v", "libsvtav1", "-preset", "6"), (30, 38, 46, 54)),
+    "SVT-AV1 6": (("-c:v", "libsvtav1", "-preset", "6"), (30, 38, 46, 54, 62)),
 }
 OWN = "zvc"
 FILTERED = "x264 + filter"  # The second mode, on the ladder of its codec.

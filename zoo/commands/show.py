@@ -15,8 +15,12 @@ def add_commands(commands: Any) -> None:
     listing = commands.add_parser("list", help="names of models and of trained weights")
     listing.add_argument("pattern", nargs="?", default="*", help='such as "cnn*"; default: all')
     listing.set_defaults(run=_list)
-    info = commands.add_parser("info", help="what a model, trained weights or a .zvc file are")
-    info.add_argument("name", help="a name that list shows, or a compressed file (.zvc)")
+    info = commands.add_parser(
+        "info", help="what a model, trained weights or a compressed file are"
+    )
+    info.add_argument(
+        "name", help="a name that list shows, or a compressed file (.zvc, .mp4 with a filter)"
+    )
     info.set_defaults(run=_info)
 
 
@@ -34,7 +38,7 @@ def _list(chosen: argparse.Namespace) -> None:
 
 def _info(chosen: argparse.Namespace) -> None:
     name = chosen.name
-    if name.endswith(".zvc"):
+    if name.endswith((".zvc", ".mp4")):
         codec.describe(pathlib.Path(name))
         return
     registry.require_name("name", name, [*registry.MODELS, *registry.list_weights()])

@@ -55,6 +55,15 @@ def test_pictures_and_times_come_back(video, compressed, decoded):
     assert (decoded.matrix, decoded.color_range) == ("bt709", "tv")
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_and_two_frames_come_back(video, tmp_path, count):
+    path, original = tmp_path / "short.zvc", source.read(video, frames=count)
+    compress(video, path, quality=80, steps=0, frames=count)
+    found = codec.decode(path).pictures
+    assert found.ticks == original.ticks and found.y.shape == original.y.shape
+    assert np.square(found.y.astype(float) - original.y).mean() < 16
+
+
 def test_the_file_is_as_long_as_the_tables_say(compressed):
     _, result = compressed
     # Of three tiny groups each ends with up to two words of four bytes.

@@ -101,6 +101,17 @@ def test_damaged_boxes_are_typed_errors_or_no_boxes():
                 sidecar.parse(bytes(broken), place, "x")
 
 
+def test_wrong_symbols_under_a_right_checksum_are_weights_or_a_typed_error():
+    rng = np.random.default_rng(5)
+    for size in (0, 1, 4, 7, 40, 400):
+        for data in (rng.bytes(size), bytes(size), b"\xff" * size):
+            try:
+                weights = sidecar._decoded(data, "x", 0)
+                assert np.abs(weights).max() <= 127
+            except errors.BrokenFile:
+                pass
+
+
 def test_a_filter_of_other_pictures_is_refused(compressed):
     data = bytearray(compressed[0].read_bytes())
     data[len(data) // 2 - 40] ^= 1  # in the pictures
