@@ -98,7 +98,8 @@ def compress(
             quantiser = passes.search(most, quantiser, end)
             if passes.size > most:
                 _warn(f"{8 * passes.size / seconds:.0f} bits per second are the least there are")
-            passes.fit(quantiser, steps, end, max(most, passes.size))
+            # A little coarser, so that there are bytes for the weights.
+            passes.fit(min(quantiser + 1, 255), steps, end, max(most, passes.size))
         elif time_budget is not None:
             passes.plain(quantiser)
             passes.fit(quantiser, steps, end)

@@ -140,7 +140,7 @@ class Passes:
         """Fits weights for one group after the other as long as there is time.
 
         end: when all must be done (time.monotonic); most: bytes of all groups. All groups must be
-        there already, coded by the same quantiser.
+        there already. Where bytes are bounded, one is replaced only if its luma gets better.
         """
         for number, part in enumerate(self._parts if steps else ()):
             now = time.monotonic()
@@ -148,14 +148,22 @@ class Passes:
             if now >= until:
                 return
             try:
-                better = self._part(number, quantiser, steps, until)
+                better = self._part(number, quantiser, steps, until, end)
             except _Late:
-                continue
-            if self.size - part.size + better.size <= most:
+                return
+            fits = self.size - part.size + better.size <= most
+            if math.isinf(most) or (fits and better.quality > part.quality):
                 self._parts = [*self._parts[:number], better, *self._parts[number + 1 :]]
 
-    def _part(self, number: int, quantiser: int, steps: int, until: float = math.inf) -> _Part:
-        """Encodes one group; raises _Late where it would not be ready in time."""
+    def _part(
+        self,
+        number: int,
+        quantiser: int,
+        steps: int,
+        until: float = math.inf,
+        end_of_all: float = math.inf,
+    ) -> _Part:
+        """Encodes one group, if it can be by `until`; raises _Late at `end_of_all`."""
         from zoo.codec import group as coding
         from zoo.codec import padding, structure
         from zoo.codec.fit import Effort
@@ -165,7 +173,7 @@ class Passes:
         end = min(first + self._group_frames, len(pictures.y))
         fits = len({piece.depth for piece in structure.pieces(end - first)})
         usual = min((p.seconds / len(p.group.ticks) for p in self._parts), default=math.inf)
-        watch = _Watch(until, end - first, fits, usual)
+        watch = _Watch(until, end - first, fits, usual, end_of_all)
 
         def tell(done: int) -> None:
             self._tell(first + done)
@@ -199,9 +207,12 @@ class Passes:
 class _Watch:
     """Says how long each fit of one group may take for the group to be ready in time."""
 
-    def __init__(self, until: float, frames: int, fits: int, usual: float) -> None:
-        """usual: seconds that a frame takes without fits."""
+    def __init__(
+        self, until: float, frames: int, fits: int, usual: float, end: float = math.inf
+    ) -> None:
+        """usual: seconds that a frame takes without fits; end: when it is too late."""
         self._until, self._frames, self._fits, self._usual = until, frames, fits, usual
+        self._end = end
         self._begin, self._asked, self._fitting, self._done = time.monotonic(), 0.0, 0.0, 0
 
     @property
@@ -222,10 +233,10 @@ class _Watch:
         return left / (self._fits + 1) if self._fits >= 0 else 0.0
 
     def finished(self, frames: int) -> None:
-        """So many are done; raises _Late where it is too late for the others."""
+        """So many are done; raises _Late where it is too late for what is left."""
         now = time.monotonic()
         if self._asked:
             self._fitting, self._asked = self._fitting + now - self._asked, 0.0
         self._done = frames
-        if now > self._until:
+        if now > self._end:
             raise _Late

@@ -335,7 +335,7 @@ def test_a_group_is_given_up_when_its_time_is_over():
     watch.finished(2)  # which took no time: nothing is kept back for the others
     assert watch.spare() == pytest.approx(100 / 3, abs=0.1)
     with pytest.raises(passes._Late):
-        passes._Watch(now - 1, 10, 4, 5.0).finished(1)
+        passes._Watch(now - 2, 10, 4, 5.0, end=now - 1).finished(1)
 
 
 def test_quality_is_checked():
