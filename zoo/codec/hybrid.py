@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo.codec import sidecar, source, wiener
+from zoo.codec import sidecar, source
 from zoo.codec.errors import BrokenFile
 from zoo.codec.source import Pictures, chroma
 from zoo.video.encode import write_whole
@@ -140,6 +140,8 @@ def _fitted(
 
     worth: bytes that x264 pays to make the error smaller by a factor of e.
     """
+    from zoo.codec import wiener
+
     weights, gains = [], []
     scale = np.float32(1 << (original.depth - 8))
     places = np.unique(np.linspace(0, len(original.y) - 1, _FITTED_FRAMES).round().astype(int))
@@ -181,6 +183,8 @@ def decode(data: bytes, name: str, *, max_bytes: int) -> Pictures | None:
     place = sidecar.find(data)
     if place is None:
         return None
+    from zoo.codec import wiener
+
     filters = sidecar.parse(data, place, name)
     pictures = source.read(data[:place], name=name, max_bytes=max_bytes)
     size = filters.height, filters.width

@@ -15,11 +15,15 @@ import dataclasses
 import struct
 import uuid
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zoo.codec.checksum import crc32c
 from zoo.codec.errors import BrokenFile, WrongDecoder
+
+if TYPE_CHECKING:
+    from zoo.codec import entropy
 
 UUID = uuid.UUID("6f0c9d1e-7b52-4a3c-9a57-2f1d8c4be0a9").bytes
 VERSION = 1
@@ -99,7 +103,7 @@ def _decoded(data: bytes, name: str, place: int) -> np.ndarray:
         raise BrokenFile(name, f"its filter: {error}", offset=place) from error
 
 
-def _code(coder, weights: np.ndarray | None) -> np.ndarray:  # noqa: ANN001 (an entropy.Coder)
+def _code(coder: "entropy.Coder", weights: np.ndarray | None) -> np.ndarray:
     """Of each plane: which filter it is, which classes have weights, and these."""
     from zoo.codec import entropy, wiener
 
