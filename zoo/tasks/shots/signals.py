@@ -102,7 +102,8 @@ def _histograms(frames: UInt8[Array, "t 27 48 3"]) -> Float[Array, "t 64"]:
     levels = (frames // (256 // _LEVELS)).astype(jnp.int32)
     box = (levels[..., 0] * _LEVELS + levels[..., 1]) * _LEVELS + levels[..., 2]
     box = box.reshape(box.shape[0], -1)
-    return (box[..., None] == jnp.arange(_LEVELS**3)).mean(1)
+    # One box of the cube after the other: all at once would take 64 times the pixels' memory.
+    return lax.map(lambda number: (box == number).mean(1), jnp.arange(_LEVELS**3)).T
 
 
 def _edges(luma: Float[Array, "t 27 48"]) -> Float[Array, "t 27 48"]:
