@@ -55,7 +55,10 @@ def _analyze(chosen: argparse.Namespace) -> int:
     report = tasks.Report(chosen, COLUMNS, rows, lines)
 
     def make() -> list[Any]:
+        from kernels import environment
         from zoo.tasks.analyze import Analyze
+
+        environment.return_large_blocks()  # A long film has to need no more than a short one.
 
         made: list[Any] = [Analyze()]
         if chosen.complexity:

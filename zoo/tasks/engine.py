@@ -13,9 +13,13 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from zoo.tasks.windows import Cut, Cutter, Window
 from zoo.video.errors import VideoError
+from zoo.video.filters import FORMATS
 from zoo.video.stream import VideoStream, View
 
 Output = TypeVar("Output")
+
+# Decoded frames that may wait: so many, where their size is known, and so many bytes at most.
+_AHEAD_FRAMES, _AHEAD_BYTES = 1024, 2**24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +123,9 @@ def _opened(
     rest = iter(videos)
     while True:
         for video in rest:
-            stream = VideoStream(video, views, timeout=timeout, threads=threads)
+            stream = VideoStream(
+                video, views, timeout=timeout, threads=threads, ahead=_ahead(views)
+            )
             started.append((video, stream))
             if len(started) >= ahead:
                 break
@@ -127,6 +133,20 @@ def _opened(
             return
         yield started[0]
         started.popleft()[1].close()
+
+
+def _ahead(views: Sequence[View]) -> int:
+    """Bytes of decoded frames that may wait.
+
+    More small frames than a few windows would gain nothing; and the more pieces of them come and
+    go in malloc's heap, the more it grows before blocks of the size of a model's find room there.
+    """
+    frame = 0
+    for view in views:
+        if not isinstance(view.size, tuple):
+            return _AHEAD_BYTES
+        frame += view.size[0] * view.size[1] * FORMATS[view.pixels][2]
+    return min(_AHEAD_FRAMES * frame, _AHEAD_BYTES)
 
 
 def _read(

@@ -6,8 +6,9 @@ checksum) or removed. Both grow at their ends only, the vectors first and both t
 `add` returns; so whatever a killed process leaves behind lies after the last whole line that can
 be believed, and is cut off by the next one that writes.
 
-Search is a matrix product with every vector: no library of approximate search is needed for what
-fits in memory, nothing is missed, and a video is found as soon as it is added.
+Search compares with every vector, the first look in one byte a number (`zoo.tasks.nearest`): no
+library of approximate search is needed for what fits in memory, nothing is missed, and a video is
+found as soon as it is added.
 """
 
 import contextlib
@@ -22,10 +23,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from zoo import cache
+from zoo.tasks import nearest
 from zoo.tasks.embed import Embedding
 from zoo.tasks.records import write_text
 
 _VERSION = 1
+# So few numbers are multiplied as they are. More queries than this at once are a product of two
+# matrices, which reads the vectors once for all of them.
+_FEW_NUMBERS, _FEW_QUERIES = 2**20, 4
 
 
 class IndexDamage(ValueError):
@@ -89,8 +94,11 @@ class Index:
                 f"{self.path} has version {version}, not {_VERSION}; make it again from its videos"
             )
         self.entries: dict[str, Entry] = {}
-        self._vectors = _Rows(np.zeros((0, self.dimensions), np.float32))
-        self._owner = _Rows(np.zeros(0, np.int64))  # Each row's video's number; -1 is removed.
+        self._vectors = nearest.Grown(np.zeros((0, self.dimensions), np.float32))
+        self._owner = nearest.Grown(
+            np.zeros(0, np.int64)
+        )  # Each row's video's number; -1 is removed.
+        self._codes = nearest.Codes(self.dimensions)
         self._names: list[str] = []
         self._size = 0  # Bytes of entries.jsonl that can be believed.
         self._load()
@@ -183,28 +191,27 @@ class Index:
             if video in self.entries:
                 entry = self.entries[video]
                 hidden[entry.first : entry.first + entry.count] = True
-        results = []
-        for scores in np.atleast_2d(queries).astype(np.float32) @ self._vectors.all.T:
-            scores[hidden] = -np.inf
-            results.append(self._best(scores, top))
-        return results
+        vectors, rows = self._vectors.all, np.atleast_2d(queries).astype(np.float32)
+        if vectors.size <= _FEW_NUMBERS or len(rows) > _FEW_QUERIES:
+            return [self._best(found, top) for found in nearest.rankings(vectors, rows, hidden)]
+        self._codes.follow(vectors)
+        return [self._best(self._codes.ranking(vectors, row, hidden), top) for row in rows]
 
-    def _best(self, scores: np.ndarray, top: int) -> list[Hit]:
-        """One hit for each of the best videos, from the scores of all rows."""
+    def _best(self, ranking: nearest.Ranking, top: int) -> list[Hit]:
+        """One hit for each of the best videos, from the ranking of all rows."""
         found: dict[int, Hit] = {}
-        count = min(4 * top, len(scores))
+        count = min(4 * top, self.rows)
         while True:
-            some = np.argpartition(-scores, count - 1)[:count] if count else np.zeros(0, int)
-            for row in some[np.argsort(-scores[some], kind="stable")]:
+            for row, score in zip(*ranking.best(count), strict=True):
                 owner = int(self._owner.all[row])
-                if np.isfinite(scores[row]) and owner not in found and len(found) < top:
+                if np.isfinite(score) and owner not in found and len(found) < top:
                     entry = self.entries[self._names[owner]]
                     start, end = entry.times[row - entry.first]
-                    found[owner] = Hit(entry.video, start, end, float(scores[row]), entry.label)
-            if len(found) == min(top, len(self.entries)) or count == len(scores):
+                    found[owner] = Hit(entry.video, start, end, float(score), entry.label)
+            if len(found) == min(top, len(self.entries)) or count == self.rows:
                 return list(found.values())
             # Several of the best rows were of the same video.
-            count = min(4 * count, len(scores))
+            count = min(4 * count, self.rows)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -283,28 +290,6 @@ class Index:
                 )
             start = end
         self._vectors.add(np.frombuffer(content, np.float32).reshape(count, self.dimensions))
-
-
-class _Rows:
-    """An array that grows at its end without being copied each time."""
-
-    def __init__(self, empty: np.ndarray) -> None:
-        self.count = 0
-        self._room = empty
-
-    @property
-    def all(self) -> np.ndarray:
-        return self._room[: self.count]
-
-    def add(self, rows: np.ndarray) -> None:
-        needed = self.count + len(rows)
-        if needed > len(self._room):
-            shape = max(needed, 2 * len(self._room)), *self._room.shape[1:]
-            room = np.empty(shape, self._room.dtype)
-            room[: self.count] = self.all
-            self._room = room
-        self._room[self.count : needed] = rows
-        self.count = needed
 
 
 def _write_through(file: BinaryIO, content: bytes) -> None:

@@ -237,7 +237,8 @@ class _Reader:
         for _ in range(count):
             end = self._lines.index(b"\n", end) + 1
         found = clock.stamps(self._lines[:end].decode())
-        frames = np.frombuffer(bytes(self._bytes[: count * frame]), np.uint8)
+        with memoryview(self._bytes) as view:
+            frames = np.frombuffer(bytes(view[: count * frame]), np.uint8)
         del self._bytes[: count * frame], self._lines[:end]
         whole = clock.Seek(None, None, certain=True)
         times = np.array(clock.seconds(found, whole, self._said), np.float64)
