@@ -17,6 +17,7 @@ import dataclasses
 import math
 import pathlib
 import shutil
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -103,6 +104,7 @@ class Searching:
             for place, group in enumerate(self.plan.groups):
                 wanted = [run for run in group.runs if left.intersection(run.trials)]
                 name = f"round{number}-group{place}"
+                self._forget_unfinished(name, wanted, start)
                 mine = self.team.part(self._undone(name, wanted))
                 own += [run.number for run in mine]
                 if mine:
@@ -132,6 +134,19 @@ class Searching:
         }
         return [run for run in runs if run.number not in done]
 
+    def _done(self, name: str) -> set[int]:
+        """The runs that were trained in this round by any number of hosts."""
+        done = self.standings.done.items()
+        return {run for unit, runs in done if unit.startswith(f"{name}-part") for run in runs}
+
+    def _forget_unfinished(self, name: str, runs: Sequence[Run], start: int) -> None:
+        """What is known of runs that are trained again from the beginning of the round, or from
+        the checkpoint of their unit, which holds it: their scores are not to be compared with."""
+        done = self._done(name)
+        for run in runs:
+            if run.number not in done:
+                del self.standings.curves[run.number][start:]
+
     def _rounds(self) -> list[int]:
         """The epochs after which rounds end; a single round without successive halving."""
         longest, factor, rounds = self.shared.longest, self.config.search.halving, []
@@ -155,15 +170,23 @@ class Searching:
     def _train_group(
         self, name: str, group: Group, runs: Sequence[Run], start: int, end: int
     ) -> None:
-        """Trains runs of a group, in as many units as memory demands."""
-        size = self.standings.sizes.get(name) or self._size(group, runs)
-        self.standings.sizes[name] = size
+        """Trains runs of a group, in as many units as memory demands.
+
+        Hosts and devices may be others than when some of them were trained: units are named after
+        their members, and a member that was trained in another unit is left out.
+        """
+        key = f"{name}-{len(self.shared.devices)}devices"
+        size = self.standings.sizes.get(key) or self._size(group, runs)
+        self.standings.sizes[key] = size
+        done = self._done(name.rpartition("-")[0])
         units = math.ceil(len(runs) / size)
         size = math.ceil(len(runs) / units)
         for number in range(units):
             members = tuple(runs[number * size : (number + 1) * size])
-            unit = Unit(f"{name}-unit{number}", group, members, size, start, end)
-            if unit.name not in self.standings.done:
+            members = tuple(run for run in members if run.number not in done)
+            if members:
+                which = zlib.crc32(repr([run.number for run in members]).encode())
+                unit = Unit(f"{name}-unit{number}-{which:08x}", group, members, size, start, end)
                 self.say(f"{unit.name}: {len(members)} members together.")
                 Training(self.shared, unit).run()
 

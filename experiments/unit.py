@@ -198,7 +198,7 @@ class Training:
     def _begin(self) -> tuple[Any, int, int]:
         """The members where they are: in a checkpoint, at the end of the round before, or new."""
         carry = self.population.init(self.population.divide(self.values))
-        whole = self.population.gather(carry, len(self.runs))
+        whole = self.population.gather(carry, len(self.unit.runs))
         epoch, batch = self.unit.start, 0
         curves = [self.standings.curves[run.number][:epoch] for run in self.unit.runs]
         if self.snapshot.exists():
@@ -207,10 +207,12 @@ class Training:
             self.search.say(f"{self.unit.name}: going on in epoch {epoch + 1}.")
         elif epoch:
             like = jax.tree.map(lambda x: x[0], whole)
-            found = [self.search.handed_on(run).restore(like)[0] for run in self.runs]
+            found = [self.search.handed_on(run).restore(like)[0] for run in self.unit.runs]
             whole = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
         for run, curve in zip(self.unit.runs, curves, strict=True):
             self.standings.curves[run.number] = curve
+        fill = len(self.runs) - len(self.unit.runs)
+        whole = jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], fill, 0)]), whole)
         return self.population.divide(whole), epoch, batch
 
     def _members(self, epoch: int) -> Any:
@@ -298,8 +300,9 @@ class Training:
             self.search.handed_on(run).save(state, {})
 
     def _save(self, carry: Any, epoch: int, batch: int) -> None:
-        """Saves the unit as it is before a batch of an epoch."""
-        whole = self.population.gather(carry, len(self.runs))
+        """Saves the unit as it is before a batch of an epoch, without what fills it up: other
+        devices may not have to."""
+        whole = self.population.gather(carry, len(self.unit.runs))
         curves = [self.standings.curves[run.number] for run in self.unit.runs]
         self.snapshot.save(whole, {"epoch": epoch, "batch": batch, "curves": curves})
         self.saved = time.monotonic()

@@ -163,12 +163,37 @@ def test_an_interrupted_search_goes_on_where_it_was(halved, prepared, tmp_path, 
     assert weights[0] == weights[1]
 
 
+class Mapped(population.Population):
+    """All members in one program, as on devices other than one CPU."""
+
+    def __init__(self, program, devices) -> None:
+        super().__init__(program, devices, mapped=True)
+
+
+@pytest.mark.slow
+def test_a_unit_that_was_filled_up_goes_on_on_other_devices(
+    prepared, tmp_path, monkeypatch
+) -> None:
+    search = Search(learning_rate=(1e-3, 3e-3, 1e-2), together=2)
+    config = dataclasses.replace(SMALL, search=search, epochs=2)
+    expected = searched(config, prepared, tmp_path / "whole")
+    calls = iter(range(10**6))
+    folder = tmp_path / "interrupted"
+    with monkeypatch.context() as patch, pytest.raises(fit.Interrupted):
+        patch.setattr(unit, "Population", Mapped)
+        # The first unit asks 14 times. The second is one member, and one more beside it.
+        searched(config, prepared, folder, should_stop=lambda: next(calls) >= 17)
+    assert list((folder / "checkpoints").glob("*-unit1-*.npz"))
+    lines: list[str] = []
+    result = searched(config, prepared, folder, resume=True, say=lines.append)
+    assert any("going on in epoch" in line for line in lines)
+    for found, like in zip(result["trials"], expected["trials"], strict=True):
+        assert found["trial"] == like["trial"]
+        assert found["val/loss"] == pytest.approx(like["val/loss"], rel=2e-4)
+
+
 @pytest.mark.slow
 def test_one_program_of_all_members_gives_the_same(halved, prepared, tmp_path, monkeypatch) -> None:
-    class Mapped(population.Population):
-        def __init__(self, program, devices) -> None:
-            super().__init__(program, devices, mapped=True)
-
     monkeypatch.setattr(unit, "Population", Mapped)
     result, expected = searched(SMALL, prepared, tmp_path), halved[1]
     for found, like in zip(result["trials"], expected["trials"], strict=True):
@@ -191,6 +216,35 @@ def test_units_of_another_number_of_hosts_are_not_trained_again(prepared, tmp_pa
     assert [run.number for run in searching._undone("round0-group0", runs)] == [0, 2]
     searching.standings.done = {"round0-group0-part0of1-unit0": [1]}  # left out by its name
     assert [run.number for run in searching._undone("round0-group0", runs)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("done", [[0], [2], [0, 2], [0, 1, 2, 3]])
+def test_a_member_trained_in_another_unit_is_not_trained_again(
+    prepared, tmp_path, monkeypatch, done
+) -> None:
+    """As after a search of two hosts went on with one and then again with two."""
+    search = Search(learning_rate=(1e-3, 2e-3, 3e-3, 4e-3), together=2)
+    config = dataclasses.replace(BASE, search=search)
+    searching = grid.Searching(unit.Shared(config, prepared, tmp_path, False, lambda: False, quiet))
+    searching.standings.done = {"round0-group0-part0of2-unit0-1234": done}
+    searching.standings.curves = [[{"val/top1": 0.9, "val/loss": 0.1}] for _ in range(4)]
+    trained: list[unit.Unit] = []
+
+    class Recorded:
+        def __init__(self, shared, one: unit.Unit) -> None:
+            trained.append(one)
+
+        def run(self) -> None:
+            pass
+
+    monkeypatch.setattr(grid, "Training", Recorded)
+    (group,) = searching.plan.groups
+    searching._forget_unfinished("round0-group0", group.runs, 0)
+    assert [bool(curve) for curve in searching.standings.curves] == [n in done for n in range(4)]
+    searching._train_group("round0-group0-part0of1", group, group.runs, 0, 2)
+    numbers = [run.number for one in trained for run in one.runs]
+    assert numbers == [number for number in range(4) if number not in done]
+    assert len({one.name for one in trained}) == len(trained)
 
 
 def test_a_snapshot_that_does_not_fit_is_refused(tmp_path) -> None:

@@ -77,8 +77,8 @@ def test_a_mistake_is_named(values, said) -> None:
         Distributed(*values)
 
 
-def start(command_line, count: int, cwd: pathlib.Path, *arguments: str) -> list:
-    """`count` processes of two devices each."""
+def start(command_line, count: int, cwd: pathlib.Path, *arguments: str, devices: int = 2) -> list:
+    """`count` processes of so many devices each."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -90,7 +90,7 @@ def start(command_line, count: int, cwd: pathlib.Path, *arguments: str) -> list:
             *(("--distributed.process_id", str(number)) if count > 1 else ()),
             cwd=cwd,
             JAX_PLATFORMS="cpu",
-            XLA_FLAGS="--xla_force_host_platform_device_count=2",
+            XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
         )
         for number in range(count)
     ]
@@ -167,3 +167,45 @@ def test_two_hosts_share_a_search(command_line, tiny, tmp_path) -> None:
         assert found["val/loss"] == pytest.approx(expected["val/loss"], rel=2e-3)
     known = json.loads((tmp_path / "two" / "search.json").read_text())
     assert {name.split("-")[2] for name in known["done"]} == {"part0of2", "part1of2"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("sent", "devices"), [(signal.SIGKILL, 1), (signal.SIGINT, 3)])
+def test_a_search_of_two_hosts_goes_on_with_one(
+    command_line, tiny, tmp_path, sent, devices
+) -> None:
+    arguments = ["--config", "cnn_small", *tiny, "--batch_size=5", "--search.folds", "2"]
+    arguments += ["--search.learning_rate", "1e-4", "3e-4", "1e-3", "--search.seed", "0", "1"]
+    arguments += ["--search.together=4", "--out"]
+    both = start(command_line, 2, tmp_path, *arguments, "two")
+
+    def some_are_trained() -> bool:
+        known = [json.loads(path.read_text()) for path in (tmp_path / "two").glob("search-h*.json")]
+        return any(one["done"] for one in known)
+
+    try:
+        assert command_line.wait_until(some_are_trained, both[0], 240), both[0].communicate()
+        os.kill(both[1].pid, sent)
+    finally:
+        results = ended(both)
+    assert all(status != 0 for status, _, _ in results), results
+    assert not (tmp_path / "two" / "metrics.json").exists()
+
+    several = start(command_line, 1, tmp_path, *arguments, "two", "--resume", devices=devices)
+    ((status, out, err),) = ended(several)
+    assert status == 0, (out, err)
+    ((status, _, err),) = ended(start(command_line, 1, tmp_path, *arguments, "one", devices=1))
+    assert status == 0, err
+    runs = [tmp_path / run for run in ("one", "two")]
+    one, two = (json.loads((run / "metrics.json").read_text()) for run in runs)
+    assert len(one["trials"]) == 3
+    for found, expected in zip(two["trials"], one["trials"], strict=True):
+        assert found["trial"] == expected["trial"] and found["epochs"] == expected["epochs"] == 2
+        assert found["val/loss"] == pytest.approx(expected["val/loss"], rel=2e-3)
+        assert found["train/loss"] == pytest.approx(expected["train/loss"], rel=2e-3)
+    done = json.loads((runs[1] / "search.json").read_text())["done"]
+    assert {name.split("-")[2] for name in done} >= {"part0of1"}
+    assert sorted(run for members in done.values() for run in members) == list(range(12))
+    weights = [(run / "model.safetensors").stat().st_size for run in runs]
+    assert weights[0] == weights[1]
