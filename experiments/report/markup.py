@@ -1,33 +1,14 @@
 """Text into HTML. Every string that comes from a file passes `text` or `name`."""
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.readable import percent
+from zoo.document import name as name
+from zoo.document import text as text
 
 NOTHING = '<span class="none">&ndash;</span>'
 """Stands where there is no number."""
-
-
-def text(value: object) -> str:
-    """A value as HTML text, also safe inside a quoted attribute.
-
-    Control characters and lone surrogates (bytes of a file name that are not UTF-8) become the
-    replacement character: they cannot be shown, and some cannot be written.
-    """
-    shown = "".join(
-        "\N{REPLACEMENT CHARACTER}"
-        if (ord(c) < 32 and c not in "\t\n") or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000
-        else c
-        for c in str(value)
-    )
-    return html.escape(shown, quote=True)
-
-
-def name(value: object) -> str:
-    """A name from elsewhere as HTML; writing direction marks in it do not reach beyond it."""
-    return f"<bdi>{text(value)}</bdi>"
 
 
 def share(value: float | None) -> str:

@@ -9,8 +9,6 @@ from zoo.commands import tasks
 
 COLUMNS = ("video", "shot", "start", "end", "first_frame", "last_frame", "key_time", "key_frame",
            "motion", "luma", "pan", "tilt", "zoom", "flow", "ends_with")  # fmt: skip
-# Widths or heights of the picture, or its growth, a second: a camera that moves less stands still.
-_MOVES = 0.05
 FORMATS = ("csv", "edl", "otio", "vtt", "html")
 
 
@@ -77,16 +75,18 @@ def _analyze(chosen: argparse.Namespace) -> int:
     def also(video: Any, record: Mapping[str, Any]) -> None:
         from zoo.tasks import editing, page, records
         from zoo.tasks.analyze import Analysis
+        from zoo.tasks.complexity import Complexity
         from zoo.video.errors import VideoError
 
+        analysis = Analysis.from_json(record["analyze"])
+        detail = Complexity.from_json(record["complexity"]) if chosen.complexity else None
         for name in chosen.formats:
-            analysis = Analysis.from_json(record["analyze"])
             path = chosen.out / f"{video.key}.{name}"
             if name != "html":
                 editing.write(analysis, video.key, path)
                 continue
             try:
-                records.write_text(path, page.render(analysis, video.key, video.path))
+                records.write_text(path, page.render(analysis, video.key, video.path, detail))
             except VideoError as error:
                 print(f"no page: {error}", file=sys.stderr)
 
@@ -113,6 +113,8 @@ def rows(record: Mapping[str, Any]) -> Iterator[tasks.Row]:
 
 def lines(record: Mapping[str, Any]) -> Iterator[str]:
     """What a person reads of one video."""
+    from zoo.tasks.analyze import camera
+
     result = record["analyze"]
     rate = f"{result['rate']} frames per second{', variable' if result['variable_rate'] else ''}"
     count = len(result["shots"])
@@ -135,10 +137,3 @@ def lines(record: Mapping[str, Any]) -> Iterator[str]:
             )
         for time in record["actions"]["changes"]:
             yield f"  {time:9.3f} s  change"
-
-
-def camera(pan: float, tilt: float, zoom: float) -> str:
-    """What the camera does, in words; nothing where it hardly moves."""
-    moves = ((pan, "pans right", "pans left"), (tilt, "tilts down", "tilts up"),
-             (zoom, "zooms in", "zooms out"))  # fmt: skip
-    return ", ".join(up if value > 0 else down for value, up, down in moves if abs(value) >= _MOVES)

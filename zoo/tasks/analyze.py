@@ -21,6 +21,8 @@ _COMPARED = 64
 _UNLIKE = 51.0
 _COVERED = 0.9
 _CANDIDATES = 500
+# Widths or heights of the picture, or its growth, a second: a camera that moves less stands still.
+_MOVES = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,3 +255,10 @@ def _medoid(colours: np.ndarray, sharpness: np.ndarray) -> int:
     distances = np.abs(some[:, None] - some[None]).mean(-1).sum(1)
     blurred = sharpness[places] < np.median(sharpness[places])
     return int(places[np.argmin(np.where(blurred, np.inf, distances))])
+
+
+def camera(pan: float, tilt: float, zoom: float) -> str:
+    """What the camera does, in words; nothing where it hardly moves."""
+    moves = ((pan, "pans right", "pans left"), (tilt, "tilts down", "tilts up"),
+             (zoom, "zooms in", "zooms out"))  # fmt: skip
+    return ", ".join(up if value > 0 else down for value, up, down in moves if abs(value) >= _MOVES)

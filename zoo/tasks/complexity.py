@@ -5,7 +5,7 @@ Measured on brightness of the full range at the video's own size, which costs fa
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,9 @@ import numpy as np
 from zoo.tasks.engine import Part
 from zoo.tasks.windows import Cut, Window
 from zoo.video.stream import View
+
+# Parts of a video whose largest values are kept.
+_PARTS = 240
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,18 +27,30 @@ class Complexity:
       ti: temporal information, the largest over all frames of the deviation of the difference
         from the frame before; 0 of a video of one frame. A cut counts.
       si_mean, ti_mean: means instead of the largest.
+      times: seconds at which parts of the video begin, at most 240 of as many frames each.
+      si_over_time, ti_over_time: the largest values in each part.
     """
 
     si: float
     ti: float
     si_mean: float
     ti_mean: float
+    times: tuple[float, ...] = ()
+    si_over_time: tuple[float, ...] = ()
+    ti_over_time: tuple[float, ...] = ()
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Complexity":
+        """From the plain values that a JSON file of results holds under "complexity"."""
+        rows = {key: tuple(value) for key, value in record.items() if isinstance(value, list)}
+        return cls(**{**record, **rows})
 
 
 class _Frames(NamedTuple):
-    """Of a window: the number of its first frame, and values of each frame."""
+    """Of a window: the number of its first frame, and times and values of each frame."""
 
     first: int
+    times: np.ndarray
     si: np.ndarray
     ti: np.ndarray
 
@@ -57,21 +72,26 @@ class MeasureComplexity:
                 raise ValueError(f"frames of {h}x{w} are too small for gradients of 3x3 pixels")
             si, ti = (np.asarray(part) for part in self._program(window.frames[..., 0]))
             count = len(window.times)  # The rest repeats the last frame.
-            result.append(_Frames(window.first, si[:count], ti[:count]))
+            result.append(_Frames(window.first, window.times, si[:count], ti[:count]))
         return result
 
     def result(self, parts: Sequence[Part["_Frames"]]) -> Complexity:
-        """The largest and the mean values."""
+        """The largest and the mean values, and how they go on."""
         values = [part.value for part in parts]
         si = np.zeros(max(value.first + len(value.si) for value in values))
-        ti = np.zeros(len(si))
+        ti, times = np.zeros(len(si)), np.zeros(len(si))
         for value in values:
+            times[value.first : value.first + len(value.si)] = value.times
             si[value.first : value.first + len(value.si)] = value.si
             ti[value.first + 1 : value.first + len(value.ti)] = value.ti[1:]
         changes = ti[1:] if len(ti) > 1 else ti
+        starts = np.arange(0, len(si), -(-len(si) // _PARTS))
         return Complexity(
-            float(si.max()), float(changes.max()), float(si.mean()), float(changes.mean())
-        )
+            float(si.max()), float(changes.max()), float(si.mean()), float(changes.mean()),
+            tuple(times[starts].tolist()),
+            tuple(np.maximum.reduceat(si, starts).tolist()),
+            tuple(np.maximum.reduceat(ti, starts).tolist()),
+        )  # fmt: skip
 
     @functools.cached_property
     def _program(self) -> Any:

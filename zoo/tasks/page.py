@@ -1,16 +1,16 @@
 """An analysis as a page to look at: a timeline and a playing clip for each shot, in one file."""
 
 import base64
-import hashlib
-import html
 import os
 from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 
-from zoo import video
-from zoo.tasks.analyze import Analysis, Shot
+from zoo import document, video
+from zoo.tasks import timeline
+from zoo.tasks.analyze import Analysis, Shot, camera
+from zoo.tasks.complexity import Complexity
 from zoo.tasks.timecode import clock
 
 # More shots than this are listed without a clip: the page has to stay one that a browser opens.
@@ -20,11 +20,13 @@ _FPS = 12
 _RATE = Fraction(_FPS)
 _FRAMES = 24
 
-STYLE = """
+STYLE = (
+    """
 :root{color-scheme:light dark;--page:#faf9f7;--card:#fff;--ink:#1d1c1a;--muted:#5f5b54;
---line:#e2ded7;--blue:#1f5fa8;--pale:#a9c6e6;--orange:#b3540a}
+--line:#e2ded7;--blue:#1f5fa8;--pale:#a9c6e6;--orange:#b3540a;--green:#156a3a}
 @media (prefers-color-scheme:dark){:root{--page:#131416;--card:#1c1e21;--ink:#e8e5df;
---muted:#a8a39a;--line:#34373c;--blue:#7fb4ef;--pale:#2f4c6c;--orange:#efa45f}}
+--muted:#a8a39a;--line:#34373c;--blue:#7fb4ef;--pale:#2f4c6c;--orange:#efa45f;
+--green:#79d3a0}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);overflow-wrap:anywhere;
 font:1rem/1.5 ui-sans-serif,system-ui,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;
@@ -37,14 +39,6 @@ p{color:var(--muted);margin:0 0 .8rem;max-width:46rem}
 dl{display:flex;flex-wrap:wrap;gap:.6rem 2.2rem;margin:1.2rem 0 0}
 dt{color:var(--muted);font-size:.85rem}
 dd{margin:0;font-size:1.25rem;font-weight:600}
-svg{display:block;width:100%;height:auto}
-.even{fill:var(--blue)}.odd{fill:var(--pale)}
-.gradual{fill:var(--orange)}
-.axis{stroke:var(--line)}
-.moves{fill:none;stroke:var(--muted);stroke-width:1.5;vector-effect:non-scaling-stroke}
-.times{display:flex;justify-content:space-between;color:var(--muted);font-size:.8rem}
-.legend i{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin:0 .35em 0 .9em}
-.legend i:first-child{margin-left:0}
 ol{list-style:none;padding:0;margin:0;display:grid;gap:.9rem;
 grid-template-columns:repeat(auto-fill,minmax(min(100%,12rem),1fr))}
 li{background:var(--card);border:1px solid var(--line);border-radius:8px;overflow:hidden;
@@ -53,13 +47,17 @@ video,.none{display:block;width:100%;background:#000}
 .none{background:var(--line);padding:1.5rem .7rem;text-align:center;color:var(--ink)}
 li div{padding:.5rem .7rem .6rem;font-size:.85rem;color:var(--muted)}
 li b{color:var(--ink);font-size:.95rem}
-.k1{background:var(--blue)}.k2{background:var(--orange)}
 .turn{color:var(--orange)}
+.chosen{border-color:var(--blue);box-shadow:0 0 0 1px var(--blue)}
+li:target{outline:3px solid var(--orange)}
+a{color:var(--blue)}
 button{font:inherit;color:inherit;background:var(--card);border:1px solid var(--line);
 border-radius:8px;padding:.35rem .8rem;cursor:pointer;margin:0 0 .9rem}
 :focus-visible{outline:2px solid var(--blue);outline-offset:2px}
 @media print{button{display:none}}
 """
+    + timeline.STYLE
+)
 
 SCRIPT = """
 "use strict";
@@ -89,60 +87,57 @@ SCRIPT = """
 """
 
 
-def render(analysis: Analysis, name: str, path: str | os.PathLike) -> str:
+def render(
+    analysis: Analysis,
+    name: str,
+    path: str | os.PathLike,
+    complexity: Complexity | None = None,
+) -> str:
     """The page as HTML; it asks for nothing from outside itself.
 
     Args:
       analysis: of the video.
       name: what the page calls it.
       path: the file, from which the clips are taken.
+      complexity: of the video, where it is known.
 
     Raises:
       VideoError: the clips cannot be read.
     """
     films = _films(analysis.shots[:MOST_CLIPS], path)
     cards = "".join(
-        _card(number, shot, films.get(number), _turn(analysis, number))
+        _card(number, shot, films.get(number), _turn(analysis, number), analysis.summary)
         for number, shot in enumerate(analysis.shots)
     )
     note = ""
     if len(analysis.shots) > MOST_CLIPS:
         note = f"<p>Only the first {MOST_CLIPS} shots have a clip.</p>"
-    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-    policy = (
-        "default-src 'none'; style-src 'unsafe-inline'; media-src data:; img-src data:; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    )
     title = f"{len(analysis.shots)} shot{'' if len(analysis.shots) == 1 else 's'}"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{_text(name)}: {title}</title>
-<link rel="icon" href="data:,">
-<style>{STYLE}</style>
-</head>
-<body>
-<main>
-<h1><bdi>{_text(name)}</bdi></h1>
+    links = ", ".join(f'<a href="#shot{number}">{number}</a>' for number in analysis.summary)
+    detail = ""
+    if complexity is not None:
+        detail = f"<h2>Detail and change</h2>\n{timeline.complexity(analysis, complexity)}"
+    body = f"""<main>
+<h1>{document.name(name)}</h1>
 <p>{title} in {clock(analysis.duration)}, {analysis.rate} frames per second\
 {" on average, unevenly spaced" if analysis.variable_rate else ""}.</p>
 {_figures(analysis)}
+<h2>In short</h2>
+<p>Key frames that stand for nine tenths of the video are those of shot\
+{"" if len(analysis.summary) == 1 else "s"} {links}.</p>
 <h2>Timeline</h2>
-{_timeline(analysis)}
+{timeline.shots(analysis)}
+<h2>Camera</h2>
+{timeline.camera(analysis)}
+{detail}
 <h2>Shots</h2>
-<p>Each clip begins with the shot's key frame: the one most like its others, among the sharper.</p>
+<p>Each clip begins with the shot's key frame: the one most like its others, among the sharper.
+Framed are the shots that stand for the whole.</p>
 {note}
 <button type="button" id="playing" hidden>Pause all clips</button>
 <ol>{cards}</ol>
-</main>
-<script>{SCRIPT}</script>
-</body>
-</html>
-"""
+</main>"""
+    return document.page(f"{name}: {title}", body, style=STYLE, script=SCRIPT)
 
 
 def _figures(analysis: Analysis) -> str:
@@ -158,42 +153,6 @@ def _figures(analysis: Analysis) -> str:
     return f"<dl>{''.join(f'<div><dt>{a}</dt><dd>{b}</dd></div>' for a, b in figures)}</dl>"
 
 
-def _timeline(analysis: Analysis) -> str:
-    """Shots as bars in two shades, gradual transitions above them, motion below as steps."""
-    whole = max(analysis.duration, 1e-9)
-
-    def x(seconds: float) -> str:
-        return f"{1000 * min(max(seconds / whole, 0.0), 1.0):.2f}"
-
-    bars = "".join(
-        f'<rect class="{"odd" if number % 2 else "even"}" x="{x(shot.start)}" y="10" '
-        f'width="{x(shot.end - shot.start)}" height="34"><title>Shot {number + 1}: '
-        f"{clock(shot.start)} to {clock(shot.end)}</title></rect>"
-        for number, shot in enumerate(analysis.shots)
-    )
-    marks = "".join(
-        f'<rect class="gradual" x="{x(item.start)}" y="2" width="{x(item.end - item.start)}" '
-        f'height="6"><title>gradual, {clock(item.start)} to {clock(item.end)}</title></rect>'
-        for item in analysis.transitions
-        if item.kind == "gradual"
-    )
-    most = max([shot.motion for shot in analysis.shots] + [1e-9])
-    steps = " ".join(
-        f"{x(edge)},{84 - 34 * shot.motion / most:.1f}"
-        for shot in analysis.shots
-        for edge in (shot.start, shot.end)
-    )
-    return (
-        '<svg viewBox="0 0 1000 88" preserveAspectRatio="none" role="img" '
-        f'aria-label="timeline of shots">{marks}{bars}'
-        f'<line class="axis" x1="0" x2="1000" y1="86" y2="86"/>'
-        f'<polyline class="moves" points="{steps}"/></svg>'
-        f'<div class="times"><span>{clock(0)}</span><span>{clock(analysis.duration)}</span></div>'
-        '<p class="legend"><i class="k1"></i>shots, in turns <i class="k2"></i>gradual '
-        "transitions; the line below is how much moves in each shot</p>"
-    )
-
-
 def _turn(analysis: Analysis, number: int) -> str:
     """How a shot ends."""
     if number + 1 >= len(analysis.shots):
@@ -205,7 +164,7 @@ def _turn(analysis: Analysis, number: int) -> str:
     return "cut"
 
 
-def _card(number: int, shot: Shot, film: bytes | None, turn: str) -> str:
+def _card(number: int, shot: Shot, film: bytes | None, turn: str, summary: Sequence[int]) -> str:
     if film is None:
         picture = '<p class="none">no clip</p>'
     else:
@@ -215,9 +174,12 @@ def _card(number: int, shot: Shot, film: bytes | None, turn: str) -> str:
             f'{number + 1}" src="data:video/mp4;base64,{content}"></video>'
         )
     after = '<span class="turn">gradual</span>' if turn == "gradual" else turn
+    chosen = ' class="chosen"' if number + 1 in summary else ""
+    moves = camera(shot.pan, shot.tilt, shot.zoom)
     return (
-        f"<li>{picture}<div><b>{number + 1}</b> {clock(shot.start)}<br>"
-        f"{shot.end - shot.start:.2f} s, then {after}</div></li>"
+        f'<li id="shot{number + 1}"{chosen}>{picture}<div><b>{number + 1}</b> {clock(shot.start)}'
+        f"<br>{shot.end - shot.start:.2f} s, then {after}{f'<br>{moves}' if moves else ''}</div>"
+        "</li>"
     )
 
 
@@ -238,8 +200,3 @@ def _films(shots: Sequence[Shot], path: str | os.PathLike) -> dict[int, bytes]:
     usable = {k: clip.frames for k, clip in enumerate(clips) if isinstance(clip, video.Clip)}
     films = video.encode_many(list(usable.values()), fps=_FPS, crf=30) if usable else []
     return dict(zip(usable, films, strict=True))
-
-
-def _text(value: str) -> str:
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value)
-    return html.escape(shown, quote=True)
