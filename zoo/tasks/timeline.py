@@ -14,6 +14,7 @@ svg{display:block;width:100%;height:auto}
 .moves{stroke:var(--muted)}.first{stroke:var(--blue)}.second{stroke:var(--orange)}
 .third{stroke:var(--green)}
 .times{display:flex;justify-content:space-between;color:var(--muted);font-size:.8rem}
+.legend{max-width:none}
 .legend i{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin:0 .35em 0 .9em}
 .legend i:first-child{margin-left:0}
 .k1{background:var(--blue)}.k2{background:var(--orange)}.k3{background:var(--green)}

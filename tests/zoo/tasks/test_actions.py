@@ -1,6 +1,7 @@
 """Segments from scores, change points, spatial and temporal information."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from scipy import ndimage
 
 from zoo import video
 from zoo.tasks import actions, changes, complexity, engine
+from zoo.tasks.engine import Part
 
 SPANS = np.stack([np.arange(10), np.arange(10) + 1], 1).astype(float)
 
@@ -78,6 +80,16 @@ def test_complexity_is_that_of_the_recommendation(tmp_path):
     slopes = [np.hypot(ndimage.sobel(frame, 0), ndimage.sobel(frame, 1)) for frame in luma]
     steep = np.stack(slopes)[:, 1:-1, 1:-1].std((1, 2))
     change = np.diff(luma, axis=0).std((1, 2))
-    expected = complexity.Complexity(steep.max(), change.max(), steep.mean(), change.mean())
+    changes = np.concatenate([[0.0], change])  # Of 35 frames, each is a part of its own.
+    expected = complexity.Complexity(
+        steep.max(), change.max(), steep.mean(), change.mean(),
+        tuple(np.arange(35) / 25), tuple(steep), tuple(changes),
+    )  # fmt: skip
     for name, value in vars(outcome.results["complexity"]).items():
         assert value == pytest.approx(getattr(expected, name), rel=1e-4)
+    task = complexity.MeasureComplexity()
+    values = rng.random((2, 1000))
+    kept = task.result([Part(0, 40, complexity._Frames(0, np.arange(1000) / 25, *values))])
+    assert len(kept.times) == 200 and kept.times[1] == 5 / 25
+    assert max(kept.si_over_time) == kept.si and max(kept.ti_over_time) == kept.ti
+    assert complexity.Complexity.from_json(json.loads(json.dumps(vars(kept)))) == kept

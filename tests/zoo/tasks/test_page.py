@@ -11,6 +11,7 @@ from zoo import video
 from zoo.tasks import engine, page
 from zoo.tasks.analyze import Analyze, analysis
 from zoo.tasks.classify import Classify
+from zoo.tasks.complexity import Complexity
 from zoo.tasks.shots.model import Seen
 
 HOSTILE = "<img src=x onerror='window.bad=1'></title><script>window.bad=1</script>\u202e.mp4"
@@ -33,10 +34,11 @@ def made(tmp_path):
     colours = rng.integers(0, 255, (125, 36)).astype(np.uint8)
     seen = Seen(
         rows, colours, rng.random(125), np.full(125, 0.5), rng.random(125),
-        np.zeros((125, 3)), np.zeros(125),
+        np.full((125, 3), (0.01, 0, 0)), np.zeros(125),
     )  # fmt: skip
     found = analysis(np.arange(125) / 25, seen, {"cut": 0.5, "gradual": 0.5})
-    text = page.render(found, HOSTILE, path)
+    detail = Complexity(3.0, 2.0, 1.0, 1.0, (0.0, 1.0, 4.0), (1.0, 3.0, 2.0), (0.0, 2.0, 1.0))
+    text = page.render(found, HOSTILE, path, detail)
     (tmp_path / "page.html").write_text(text, "utf-8")
     return tmp_path / "page.html"
 
@@ -50,6 +52,15 @@ def test_page_is_quiet_and_fits(made, browser):
     assert browser.evaluate("window.bad === undefined && document.images.length === 0")
     assert browser.evaluate("document.querySelectorAll('li').length") == 5
     assert browser.evaluate("document.querySelectorAll('svg rect').length") == 6
+    labels = "[...document.querySelectorAll('svg')].map((s) => s.getAttribute('aria-label'))"
+    assert browser.evaluate(labels) == [
+        "timeline of shots", "motion of the camera", "spatial and temporal information",
+    ]  # fmt: skip
+    # Every link of the summary leads to a framed shot; the camera's motion is said in words.
+    links = "[...document.querySelectorAll('a')].map((a) => a.hash.slice(1))"
+    framed = browser.evaluate("[...document.querySelectorAll('li.chosen')].map((l) => l.id)")
+    assert browser.evaluate(links) == framed != []
+    assert browser.evaluate("document.body.innerText.includes('pans right')")
 
 
 def test_clips_play(made, browser):
