@@ -94,7 +94,8 @@ def _write(path: pathlib.Path, variables: Mapping[str, Any], metadata: str) -> s
     import numpy as np
     import safetensors.numpy
 
-    arrays = {key: np.ascontiguousarray(value) for key, value in flatten(variables).items()}
+    # ascontiguousarray would make [] into [1].
+    arrays = {key: np.asarray(value, order="C") for key, value in flatten(variables).items()}
     for key, value in arrays.items():
         if value.dtype.kind not in "fiub":
             raise WeightsError(f"{path}: {key} is {value.dtype}; convert it to float32 to save it")
