@@ -41,7 +41,7 @@ MAGIC = b"ZVC\r\n\x1a\n\0"
 GROUP_MAGIC = b"GOP!"
 VERSION = 1
 # What a change of the decoder's mathematics or of its symbols must change.
-DEFINITION = "wavelet 9/7 in four levels, two networks, quarter-sample motion, three passes; 2"
+DEFINITION = "wavelet 9/7 in four levels, two networks, motion by labels, three passes; 2"
 MAX_SIDE = 1 << 13
 MAX_FRAMES_PER_GROUP = 1 << 10
 MAX_FRAMES = 1 << 24

@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zoo.codec import bands, entropy, fields, fit, motion, network, structure
-from zoo.codec.motion import Motion
+from zoo.codec import bands, entropy, fields, fit, labelling, motion, network, structure
 from zoo.codec.network import LEVELS, Latents, Planes, Shape, Weights
 from zoo.codec.structure import FRAMES_PER_PIECE, Piece
 
@@ -43,7 +42,7 @@ class _Coded:
     """What was decided for one piece."""
 
     piece: Piece
-    fields: fields.Fields | None
+    labels: np.ndarray | None
     latents: bands.Sizes
     weights: Weights | None
 
@@ -85,6 +84,7 @@ def encode(
     tried: set[int] = set()
     coded = []
     size = frames.y.shape[1], frames.y.shape[2]
+    known: fields.Known = {}
     for piece in structure.pieces(len(frames.y)):
         count = len(piece.frames)
         numbers = np.array(_filled(piece.frames, count))
@@ -94,8 +94,8 @@ def encode(
         prediction = network.prediction_without(1, size)
         if piece.depth:
             first, second = _references(done, piece)
-            flow = motion.search(target.y, first.y, second.y, jnp.sqrt(fit.PRICE) * step)
-            prediction = motion.predicted(first, second, flow)
+            flow = _labels(target, first, second, piece, known, step)
+            prediction = motion.predicted(first, second, _padded(flow, count))
         latents = fit.choose(target, prediction, step, inter=piece.depth > 0)
         weights = current.get(piece.depth, network.no_weights())
         pictures = _reconstruct(latents, prediction, weights, step, piece.depth in current)
@@ -113,7 +113,7 @@ def encode(
                 current[piece.depth] = changed = fitted
                 pictures = _reconstruct(latents, prediction, fitted, step, True)
         _keep(done, piece, pictures)
-        coded.append(_Coded(piece, _integers(flow, count), _cut(latents, count), changed))
+        coded.append(_Coded(piece, flow, _cut(latents, count), changed))
         if report is not None:
             report(len(done))
     pictures = _take(done, list(range(len(frames.y))))
@@ -130,11 +130,27 @@ def _keep(done: dict[int, Planes], piece: Piece, pictures: Planes) -> None:
         done[number] = Planes(pictures.y[place], pictures.uv[place])
 
 
-def _integers(flow: Motion | None, count: int) -> fields.Fields | None:
-    if flow is None:
-        return None
-    first, second, modes = (np.asarray(part, np.int64)[:count] for part in flow)
-    return first, second, modes
+def _labels(
+    target: Planes,
+    first: Planes,
+    second: Planes,
+    piece: Piece,
+    known: fields.Known,
+    step: jax.Array,
+) -> np.ndarray:
+    """Labels of a piece's frames, int64 [n h/8 w/8 6], which become known."""
+    h, w = target.y.shape[1] // motion.BLOCK, target.y.shape[2] // motion.BLOCK
+    temporal = fields.over_time(piece.frames, piece.references, known, h * w)
+    temporal = temporal.reshape(-1, 2, h, w, fields.LABEL).astype(np.int32)
+    distances = fields.distances(piece.frames, piece.references)
+    found = []
+    for number in range(len(piece.frames)):
+        luma = target.y[number], first.y[number], second.y[number]
+        there = jnp.asarray(temporal[number]), jnp.asarray(distances[number], jnp.int32)
+        found.append(labelling.search(*luma, *there, step, jnp.float32(fit.PRICE)))
+    labels = np.asarray(jnp.stack(found), np.int64)
+    fields.learn(known, piece.frames, piece.references, labels)
+    return labels
 
 
 def _cut(latents: Latents, count: int) -> bands.Sizes:
@@ -198,6 +214,7 @@ class _Tables:
     def __init__(self, coder: entropy.Coder, weights: np.ndarray | None) -> None:
         self._coder = coder
         self._fields = fields.Models()
+        self._known: fields.Known = {}
         self._sizes: dict[int, bands.Sizes] = {}
         self._network = [entropy.Signed(1, 1) for _ in range(2)]
         self._models = bands.Models(_context_weights(coder, weights))
@@ -213,9 +230,18 @@ class _Tables:
         h, w = size
         flow = None
         if piece.depth:
-            shape = len(piece.frames), h // motion.LARGE, w // motion.LARGE
-            values = None if given is None else given.fields
-            flow = fields.code(self._coder, self._fields, piece.depth, shape, values)
+            shape = len(piece.frames), h // motion.BLOCK, w // motion.BLOCK
+            frames = piece.frames, piece.references
+            flow = fields.code(
+                self._coder,
+                self._fields,
+                piece.depth,
+                shape,
+                fields.over_time(*frames, self._known, shape[1] * shape[2]),
+                fields.distances(*frames),
+                None if given is None else given.labels,
+            )
+            fields.learn(self._known, *frames, flow)
         weights = self._weights(given)
         latents = bands.code(
             self._coder,
@@ -273,10 +299,10 @@ def decode(data: bytes, count: int, shape: Shape) -> Planes:
         part = tables.piece(piece, shape.padded, None, None)
         step = jnp.float32(step_of(quantiser, piece.depth))
         prediction = network.prediction_without(1, shape.padded)
-        if part.fields is not None:
+        if part.labels is not None:
             first, second = _references(done, piece)
-            flow = Motion(*(_padded(x, len(piece.frames)) for x in part.fields))
-            prediction = motion.predicted(first, second, flow)
+            labels = _padded(part.labels, len(piece.frames))
+            prediction = motion.predicted(first, second, labels)
         if part.weights is not None:
             current[piece.depth] = part.weights
         pictures = _reconstruct(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zoo.codec import bands, contexts, entropy, fields, structure
-from zoo.codec.motion import BOTH, FIRST
+from zoo.codec.motion import BOTH, FIRST, MAX_MOTION, SECOND
 
 
 def test_tables_sum_exactly_and_every_symbol_can_be_coded():
@@ -44,22 +44,46 @@ def test_a_latent_beyond_the_alphabet_is_refused():
         entropy.Signed(1).code(entropy.Encoder(), np.zeros(1, int), np.array([2**22]))
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 5), (3, 1, 1), (2, 9, 2)])
+@pytest.mark.parametrize("shape", [(1, 6, 10), (3, 2, 2), (2, 18, 9)])
 def test_motion_comes_back(shape):
     rng = np.random.default_rng(1)
     n, h, w = shape
-    modes = rng.integers(0, 3, shape)
-    large = rng.integers(-40, 40, (2, n, h, w, 2))
-    whole = np.repeat(np.repeat(large, 2, 2), 2, 3)
-    whole[:, :, 1, 1] += 3  # One block is split.
+    frames, references = tuple(range(2, 2 + n)), tuple((0, 8 + k % 2) for k in range(n))
+    known = {8: (np.array([-8, -16]), rng.integers(0, 3, (h * w, fields.LABEL)))}
+    temporal = fields.over_time(frames, references, known, h * w)
+    away = fields.distances(frames, references)
+    # Patches of a few labels, of which some go on with the motion of another frame.
+    few = rng.integers(-300, 300, (5, fields.LABEL)).clip(-MAX_MOTION, MAX_MOTION)
+    few[:, 0], few[:, 1] = 0, (FIRST, SECOND, BOTH, BOTH, BOTH)
+    labels = few[rng.integers(0, 5, (n, h, w))]
+    labels[:, : h // 2] = labels[:, :1]
+    fields.followed(flat := labels.reshape(-1, fields.LABEL), np.repeat(away, h * w, 0))
+    labels = flat.reshape(n, h * w, fields.LABEL)
+    labels[:, ::3] = temporal[:, 0, ::3]
+    labels[:, ::7] = temporal[:, 1, ::7]
+    labels = labels.reshape(n, h, w, fields.LABEL)
     writer = entropy.Encoder()
-    written = fields.code(writer, fields.Models(), 2, shape, (whole[0], whole[1], modes))
+    written = fields.code(writer, fields.Models(), 2, shape, temporal, away, labels)
     reader = entropy.Decoder(writer.finish())
-    read = fields.code(reader, fields.Models(), 2, shape, None)
-    assert all(np.array_equal(a, b) for a, b in zip(written, read, strict=True))
-    used = np.repeat(np.repeat((modes == FIRST) | (modes == BOTH), 2, 1), 2, 2)
-    assert np.array_equal(read[0][used], whole[0][used])
-    assert np.array_equal(read[2], modes)
+    read = fields.code(reader, fields.Models(), 2, shape, temporal, away, None)
+    assert np.array_equal(written, read)
+    assert np.array_equal(read[..., 1:], labels[..., 1:])
+
+
+def test_steady_motion_goes_on_over_time():
+    # Frame 8 moves by 16 quarters since frame 0: frame 4 lies in the middle between both.
+    known = {8: (np.array([-8, -8]), np.array([[0, FIRST, 16, -8, 16, -8]]))}
+    labels = fields.over_time((4,), ((0, 8),), known, 1)
+    assert labels[0, 0, 0].tolist() == [1, BOTH, 8, -4, -8, 4]
+    assert labels[0, 1, 0].tolist() == [2, BOTH, 0, 0, 0, 0]  # Frame 0 stands still.
+    assert fields.over_time((16,), ((8, 0),), known, 1)[0, 1, 0].tolist() == [
+        2,
+        FIRST,
+        16,
+        -8,
+        32,
+        -16,
+    ]
 
 
 def _latents(rng, n):
