@@ -18,6 +18,7 @@ BLOCK = 8
 FIRST, SECOND, BOTH = 0, 1, 2
 UNITS = 4  # Of motion, in a luma sample.
 MAX_MOTION = 64 * UNITS
+_OVERLAP = 0.25  # How much the next block's label counts at an edge.
 
 LUMA = np.array(
     [
@@ -66,21 +67,52 @@ def fetch(phases: jax.Array, field: jax.Array, block: int) -> jax.Array:
     return jax.vmap(lambda source, at: source[at])(flat, place.reshape(n, -1)).reshape(n, h, w)
 
 
-def _one(reference: Planes, field: jax.Array) -> Planes:
-    y = fetch(interpolated(reference.y, LUMA), field, BLOCK)
-    n, _, h, w = reference.uv.shape
-    chroma = interpolated(reference.uv.reshape(2 * n, h, w), _CHROMA)
-    halved = jnp.repeat((field + (field > 0)) >> 1, 2, 0)
-    return Planes(y, fetch(chroma, halved, BLOCK // 2).reshape(n, 2, h, w))
+def _halves(labels: jax.Array, axis: int) -> jax.Array:
+    """For each half of a block along an axis, 1 or 2, the labels of the next block on that side."""
+    count = labels.shape[axis]
+    halves = np.arange(2 * count)
+    beside = np.clip(halves // 2 + 2 * (halves % 2) - 1, 0, count - 1)
+    return jnp.repeat(jnp.take(labels, beside, axis), 2, 3 - axis)
+
+
+def _window(block: int) -> np.ndarray:
+    """Weights of a block's own prediction, and of those of the next blocks above or below and to
+    the left or right: [3 block block].
+    """
+    places = (np.arange(block) + 0.5) / block
+    near = _OVERLAP * np.square(2 * np.abs(places - 0.5))
+    down, right = np.broadcast_arrays(near[:, None], near)
+    return np.stack([1 - down - right, down, right]).astype(np.float32)
+
+
+def _plane(
+    first: jax.Array, second: jax.Array, labels: jax.Array, block: int, finer: int
+) -> jax.Array:
+    """Planes [m h w] from all phases of both references; motion is in quarters / finer."""
+
+    def alone(labels: jax.Array, side: int) -> jax.Array:
+        moves = labels[..., 2:]
+        if finer == 2:
+            moves = (moves + (moves > 0)) >> 1
+        one, two = fetch(first, moves[..., :2], side), fetch(second, moves[..., 2:], side)
+        weight = jnp.array([1.0, 0.0, 0.5], jnp.float32)[labels[..., 1]]
+        weight = jnp.repeat(jnp.repeat(weight, side, 1), side, 2)
+        return weight * one + (1 - weight) * two
+
+    h, w = labels.shape[1:3]
+    own, down, right = (jnp.tile(jnp.asarray(x), (h, w)) for x in _window(block))
+    total = own * alone(labels, block)
+    total += down * alone(_halves(labels, 1), block // 2)
+    return total + right * alone(_halves(labels, 2), block // 2)
 
 
 def predict(first: Planes, second: Planes, labels: jax.Array) -> Planes:
     """The prediction of n frames from their first and second references."""
-    one, two = _one(first, labels[..., 2:4]), _one(second, labels[..., 4:])
-    weight = jnp.array([1.0, 0.0, 0.5], jnp.float32)[labels[..., 1]]
-    y = jnp.repeat(jnp.repeat(weight, BLOCK, 1), BLOCK, 2)
-    uv = jnp.repeat(jnp.repeat(weight, BLOCK // 2, 1), BLOCK // 2, 2)[:, None]
-    return Planes(y * one.y + (1 - y) * two.y, uv * one.uv + (1 - uv) * two.uv)
+    n, _, h, w = first.uv.shape
+    y = _plane(interpolated(first.y, LUMA), interpolated(second.y, LUMA), labels, BLOCK, 1)
+    one, two = (interpolated(x.uv.reshape(2 * n, h, w), _CHROMA) for x in (first, second))
+    uv = _plane(one, two, jnp.repeat(labels, 2, 0), BLOCK // 2, 2)
+    return Planes(y, uv.reshape(n, 2, h, w))
 
 
 @jax.jit
