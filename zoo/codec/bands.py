@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from zoo.codec import contexts, entropy
+from zoo.codec import context_table, contexts, entropy
 from zoo.codec.structure import Piece
 
 # Bands of one plane kind: the low one, then details [n 3 h w] from coarse to fine.
@@ -20,7 +20,7 @@ WEIGHTS = (_KINDS + 4, contexts.PASSES, len(contexts.FEATURES))
 
 def default_weights() -> np.ndarray:
     """int64 of shape WEIGHTS."""
-    return np.tile(contexts.DEFAULT, (WEIGHTS[0], 1, 1))
+    return np.array(context_table.USUAL, np.int64)
 
 
 class Models:
@@ -63,7 +63,7 @@ class _Band:
     def code(
         self, kind: int, key: tuple, features: list[np.ndarray], values: np.ndarray | None
     ) -> np.ndarray:
-        """Values int64 [n h w]; features are four of [n h w], all but the neighbours."""
+        """Values int64 [n h w]; features are five of [n h w], all but the neighbours."""
         n, h, w = features[0].shape
         result = np.zeros((n, h, w), np.int64)
         sizes = np.zeros((n, h, w), np.int64)
@@ -121,10 +121,11 @@ def code(
             fine = min(len(detail_shapes) - 1 - level, 2)
             for orientation in range(3):
                 zero = np.zeros((copies, h, w), np.int64)
-                coarser = before = luma = zero
+                coarser = parents = before = luma = zero
                 if level:
                     parent = contexts.magnitudes(details[-1][:, orientation])
                     coarser = 4 * contexts.doubled(parent)
+                    parents = contexts.doubled(contexts.around(parent))
                 if orientation:
                     before = contexts.around(sizes[0])
                     if orientation == 2:
@@ -139,7 +140,7 @@ def code(
                 found = band.code(
                     kind,
                     (inter, plane, orientation, fine),
-                    [coarser, before, luma, references],
+                    [coarser, parents, before, luma, references],
                     None if given is None else given[1][level][:, orientation],
                 )
                 bands.append(found)
@@ -158,13 +159,13 @@ def _low(
     zero = np.zeros(shape, np.int64)
     kind = _KINDS + inter * 2 + plane
     if inter:
-        return band.code(kind, ("low", 1, plane), [zero] * 4, given)
+        return band.code(kind, ("low", 1, plane), [zero] * 5, given)
     steps = None
     if given is not None:
         steps = given.copy()
         steps[:, :, 1:] -= given[:, :, :-1]
         steps[:, 1:, 0] -= given[:, :-1, 0]
-    steps = band.code(kind, ("low", 0, plane), [zero + 64] + [zero] * 3, steps)
+    steps = band.code(kind, ("low", 0, plane), [zero + 64] + [zero] * 4, steps)
     steps[:, :, 0] = np.cumsum(steps[:, :, 0], 1)
     return np.cumsum(steps, 2)
 

@@ -2,17 +2,17 @@
 
 The latents of one band are coded in three passes over all frames of a piece: places where row and
 column are even, where both are odd, and the rest. The second pass sees its four diagonal
-neighbours, the third the four direct ones. All see the coarser level, bands of the same level that
-come before, luma of the same resolution for chroma, and the two reference frames' same band. The
-expected magnitude is a sum of these magnitudes with small integer weights; its class, one of
-`CLASSES` by size, chooses the table.
+neighbours, the third the four direct ones. All see the coarser level, at this place and around it,
+bands of the same level that come before, luma of the same resolution for chroma, and the two
+reference frames' same band. The expected magnitude is a sum of these magnitudes with small integer
+weights; its class, one of `CLASSES` by size, chooses the table.
 """
 
 import numpy as np
 
-FEATURES = ("neighbours", "coarser", "before", "luma", "references")
+FEATURES = ("neighbours", "coarser", "parents", "before", "luma", "references")
 CLASSES = 22
-WEIGHT_BITS = 6
+WEIGHT_BITS = 8  # Weights are in 1/256.
 PASSES = 3
 _LARGEST = 40  # Magnitudes count at most as this much.
 # Class limits in 1/256 of a magnitude: powers of 1.4, rounded to integers once and for all.
@@ -42,8 +42,6 @@ _LIMITS = np.array(
     ],
     np.int64,
 )
-# Until they are fitted to a group: weights of FEATURES, in 1/64, for each pass.
-DEFAULT = np.array([[0, 12, 6, 8, 6], [8, 8, 3, 4, 3], [10, 6, 2, 3, 2]], np.int64)
 
 
 def magnitudes(band: np.ndarray) -> np.ndarray:
@@ -80,9 +78,8 @@ def neighbours(sizes: np.ndarray, number: int) -> np.ndarray:
 
 
 def classes(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Class of each place. features: int64 [f m]; weights: int64 [f], in 1/64."""
-    expected = (weights @ features) << (8 - WEIGHT_BITS)
-    return np.searchsorted(_LIMITS, expected, side="right")
+    """Class of each place. features: int64 [f m]; weights: int64 [f], in 1/256."""
+    return np.searchsorted(_LIMITS, weights @ features, side="right")
 
 
 def fitted(features: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from zoo.codec.structure import FRAMES_PER_PIECE, Piece
 
 QUANTISERS = 256
 # Sixths of an octave by which the quantiser is finer or coarser at a depth.
-_BY_DEPTH = (-3, 0, 2, 3, 4)
+_BY_DEPTH = (-3, 0, 4, 6, 8)
 _LARGEST_WEIGHT = 1 << 12
 
 

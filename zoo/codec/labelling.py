@@ -21,7 +21,7 @@ from zoo.codec.matching import LARGE, sums
 from zoo.codec.motion import BLOCK, BOTH, FIRST, LUMA, MAX_MOTION, SECOND, fetch, interpolated
 
 _SCALES = (8, 4, 2, 1)  # Sides of squares, in blocks.
-_EDGE = 0.8  # Bits for each edge between unlike labels ...
+_EDGE = 1.1  # Bits for each edge between unlike labels ...
 _NEW = 6.0  # ... and for a label that no neighbour has, beside those of its motion.
 # Bits of a transform coefficient that is not 0: a constant and for each octave.
 _LEVEL, _OCTAVE = 4.5, 2.0

@@ -18,7 +18,7 @@ BLOCK = 8
 FIRST, SECOND, BOTH = 0, 1, 2
 UNITS = 4  # Of motion, in a luma sample.
 MAX_MOTION = 64 * UNITS
-_OVERLAP = 0.25  # How much the next block's label counts at an edge.
+_OVERLAP = 0.33  # How much the next block's label counts at an edge.
 
 LUMA = np.array(
     [
