@@ -2,9 +2,12 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from zoo.codec import fields, labelling, motion
 from zoo.codec.network import Planes
+
+pytestmark = pytest.mark.slow  # Compiling the search takes seconds.
 
 
 def _search(target, first, second, distances=(-1, 1)):
