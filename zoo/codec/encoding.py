@@ -97,7 +97,8 @@ def compress(
             most = bitrate * seconds / 8 - len(_header(pictures, 0, 0).pack())
             quantiser = passes.search(most, quantiser, end)
             if passes.size > most:
-                _warn(f"{8 * passes.size / seconds:.0f} bits per second are the least there are")
+                found = f"{8 * passes.size / seconds:.0f} are the least that were found"
+                _warn(f"{bitrate:g} bits per second are too few: {found}; give it more")
             # A little coarser, so that there are bytes for the weights.
             passes.fit(min(quantiser + 1, 255), steps, end, max(most, passes.size))
         elif time_budget is not None:
