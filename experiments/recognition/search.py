@@ -14,7 +14,7 @@ import numpy as np
 from zoo.tasks.embed import Embedding, unit
 from zoo.tasks.index import Index
 
-_WINDOWS = 10  # of a video
+_WINDOWS = 100  # of a video: adding writes through to the disk each time
 
 
 def main() -> None:
