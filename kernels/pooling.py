@@ -268,6 +268,31 @@ def _gradient(index: jax.Array, dy: jax.Array, *, windows: Windows) -> jax.Array
     return total.astype(dy.dtype)
 
 
+def _gradient_in_blocks(index: jax.Array, dy: jax.Array, *, windows: Windows) -> jax.Array:
+    """The same for a CPU: where the windows neither overlap nor leave gaps, without pads inside.
+
+    Each place of x belongs to one window, so it compares its number in the window with the index.
+    XLA writes the spread-out parts of `_gradient` one by one where the sum has several readers.
+    """
+    if windows.window != windows.stride:
+        return _gradient(index, dy, windows=windows)
+    window, outputs = windows.window, windows.outputs
+    places = range(2, 2 * len(window) + 1, 2)  # [n, outputs, window, outputs, window, ..., c]
+    numbers = np.arange(math.prod(window), dtype=index.dtype)
+    shape = [1] * (2 * len(window) + 2)
+    for axis, size in zip(places, window, strict=True):
+        shape[axis] = size
+    chosen = jnp.expand_dims(index, places) == numbers.reshape(shape)
+    dx = jnp.where(chosen, jnp.expand_dims(dy, places), jnp.zeros((), dy.dtype))
+    covered = [o * k for o, k in zip(outputs, window, strict=True)]
+    edges = [
+        (-low, size - reach + low, 0)
+        for (low, _), size, reach in zip(windows.padding, windows.sizes, covered, strict=True)
+    ]
+    dx = dx.reshape(dy.shape[0], *covered, dy.shape[-1])
+    return lax.pad(dx, np.zeros((), dy.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+
+
 _XLA = dispatch.Implementation("xla", _reduce_window)
 _TPU = functools.partial(dispatch.Implementation, "pallas_tpu", platforms=(), refuses=_not_on_tpu)
 _SCATTER = functools.partial(dispatch.Implementation, "xla_scatter", platforms=("tpu",))
@@ -282,12 +307,18 @@ _VALUE = (
 _VALUE_AND_INDEX = (_TPU(_forward_tpu), dispatch.Implementation("xla_index", _value_and_index))
 _GRADIENT = (
     _TPU(_gradient_tpu, refuses=lambda index, dy, *, windows: _not_on_tpu(dy, windows=windows)),
+    dispatch.Implementation("xla_index", _gradient_in_blocks, platforms=("cpu",)),
     dispatch.Implementation("xla_index", _gradient),
 )
 _POOL_FORWARD = (_TPU(_forward_tpu), _SCATTER(_value_alone), _VALUE_AND_INDEX[-1])
 _POOL_BACKWARD = (
     _TPU(lambda x, index, dy, *, windows: _gradient_tpu(index, dy, windows=windows)),
     _SCATTER(_scattered),
+    dispatch.Implementation(
+        "xla_index",
+        lambda x, index, dy, *, windows: _gradient_in_blocks(index, dy, windows=windows),
+        platforms=("cpu",),
+    ),
     dispatch.Implementation(
         "xla_index", lambda x, index, dy, *, windows: _gradient(index, dy, windows=windows)
     ),
