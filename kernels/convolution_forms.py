@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kernels import dispatch, parts, shifted
+from kernels import dispatch, parts, shifted, winograd
 from kernels.materialize import materialized
 from kernels.windows import Windows
 
@@ -168,23 +168,66 @@ def _few(x: jax.Array, w: jax.Array, *, problem: Problem) -> jax.Array:
     return materialized(shifted.dense_forward(x, w, problem.windows))
 
 
+def _not_winograd(*arrays: jax.Array, problem: Problem) -> str | None:
+    windows, a = problem.windows, arrays[0]
+    over_time = len(windows.window) == 3 and not (windows.still[0] and windows.stride[0] == 1)
+    if problem.groups > 1 or over_time:
+        return "which needs a window over height and width, and no groups"
+    if problem.name is None:
+        inputs, outputs = problem.w_shape[-2:]
+        frames = math.prod(a.shape[:-3])
+        if not winograd.gains(frames, windows.along((-2, -1)), inputs, outputs):
+            return "which does not gain from few channels or places"
+    return winograd.refusal(windows.along((-2, -1)), a.dtype)
+
+
+def _frames(a: jax.Array) -> jax.Array:
+    """[n, h, w, c] or [n, t, h, w, c] to [frames, h, w, c]."""
+    return a.reshape(-1, *a.shape[-3:])
+
+
+def _winograd(x: jax.Array, w: jax.Array, *, problem: Problem) -> jax.Array:
+    y = winograd.forward(_frames(x), w.reshape(w.shape[-4:]), problem.windows.padding[-2:])
+    return y.reshape(*x.shape[:-3], *y.shape[1:])
+
+
+def _winograd_dx(dy: jax.Array, w: jax.Array, *, problem: Problem) -> jax.Array:
+    dx = winograd.gradient_x(_frames(dy), w.reshape(w.shape[-4:]), problem.windows.padding[-2:])
+    return dx.reshape(*dy.shape[:-3], *dx.shape[1:])
+
+
 def _not_taken_apart(*arrays: jax.Array, problem: Problem) -> str | None:
     return parts.refusal(problem.windows, problem.groups)
 
 
 def _parts_dx(dy: jax.Array, w: jax.Array, *, problem: Problem) -> jax.Array:
+    windows = problem.windows
+    fits = all(max(pads) < k for k, pads in zip(windows.window, windows.padding, strict=True))
+    if problem.groups == max(windows.stride) == max(windows.dilation) == 1 and fits:
+        # The forward pass over dy with w turned around.
+        axes = range(len(windows.window))
+        around = [
+            (k - 1 - low, k - 1 - high)
+            for k, (low, high) in zip(windows.window, windows.padding, strict=True)
+        ]
+        over = Windows.of(dy.shape, windows.window, 1, around)
+        return parts.forward(dy, jnp.flip(w, axes).swapaxes(-1, -2), over, 1)
     x = jax.ShapeDtypeStruct((dy.shape[0], *problem.x_shape[1:]), dy.dtype)
-    return jax.linear_transpose(lambda x: parts.forward(x, w, problem.windows, problem.groups), x)(
-        dy
-    )[0]
+
+    def forward(x: jax.Array) -> jax.Array:
+        return parts.forward(x, w, windows, problem.groups, linear=True)
+
+    return jax.linear_transpose(forward, x)(dy)[0]
 
 
 def _parts_dw(x: jax.Array, dy: jax.Array, *, problem: Problem) -> jax.Array:
     w = jax.ShapeDtypeStruct(problem.w_shape, dy.dtype)
     x, dy = materialized(x), materialized(dy)  # each part reads both
-    return jax.linear_transpose(lambda w: parts.forward(x, w, problem.windows, problem.groups), w)(
-        dy
-    )[0]
+
+    def forward(w: jax.Array) -> jax.Array:
+        return parts.forward(x, w, problem.windows, problem.groups, linear=True)
+
+    return jax.linear_transpose(forward, w)(dy)[0]
 
 
 XLA = dispatch.Implementation("xla", _definition)
@@ -193,6 +236,9 @@ _SHIFT = functools.partial(
 )
 _PARTS = functools.partial(
     dispatch.Implementation, "xla_parts", platforms=("cpu",), refuses=_not_taken_apart
+)
+_WINOGRAD = functools.partial(
+    dispatch.Implementation, "xla_winograd", platforms=("cpu",), refuses=_not_winograd
 )
 _FEW = functools.partial(dispatch.Implementation, "xla_few", refuses=_not_few)
 # By name only: it executes more instruction bundles than XLA's convolution, and no TPU was at hand.
@@ -203,6 +249,7 @@ FORWARD = (
     _SHIFT(_shifted),
     _PARTS(lambda x, w, *, problem: parts.forward(x, w, problem.windows, problem.groups)),
     _FEW(_few, platforms=("cpu",)),
+    _WINOGRAD(_winograd),
     dispatch.Implementation("xla_rewrite", _rewritten),
     XLA,
 )
@@ -211,6 +258,7 @@ DX = (
     _SHIFT(lambda dy, w, *, problem: shifted.gradient_x(dy, w[..., 0, :], problem.windows)),
     _PARTS(_parts_dx),
     _FEW(_rewritten_dx, platforms=()),
+    _WINOGRAD(_winograd_dx),
     dispatch.Implementation("xla_rewrite", _rewritten_dx),
 )
 DW = (
@@ -218,6 +266,9 @@ DW = (
     _SHIFT(lambda x, dy, *, problem: shifted.gradient_w(x, dy, problem.windows)[..., None, :]),
     _PARTS(_parts_dw),
     _FEW(_rewritten_dw_apart, platforms=()),
+    dispatch.Implementation(
+        "xla_winograd", _rewritten_dw_apart, platforms=(), refuses=_not_winograd
+    ),
     dispatch.Implementation("xla_rewrite", _rewritten_dw_apart, platforms=("cpu",)),
     dispatch.Implementation("xla_rewrite", _rewritten_dw),
 )
