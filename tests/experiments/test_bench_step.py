@@ -20,6 +20,14 @@ def test_a_step_of_this_project_is_timed(tmp_path, capsys):
     assert len(found["samples"]["zoo"]["seconds"]) == 2
     assert min(found["medians"]["zoo"].values()) > 0
     assert found["ratios"] == {}
+    assert 0 <= found["others"] < 1
+
+
+@pytest.mark.parametrize(("others", "warned"), [(0.4, True), (0.01, False)])
+def test_a_busy_machine_is_told(others, warned):
+    found = {"case": "cnn_small:24:2", "load": [9.0, 9.0], "others": others, "ratios": {}}
+    text = bench_step._table({**found, "medians": {}, "samples": {}, "versions": {}})
+    assert ("other processes took 40% of the processors" in text) == warned
 
 
 def test_the_fastest_setting_of_a_library_counts():
