@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kernels
-from kernels import dispatch
+from kernels import dispatch, pooling
+from kernels.windows import Windows
 
 
 def reference(x, dy, window, stride, padding):
@@ -109,6 +110,21 @@ def test_as_select_and_scatter_with_ties(shape, window, stride, padding):
     theirs = value_and_gradient(x, dy, window, stride, padding, "xla")
     for a, b in zip(ours, theirs, strict=True):  # small integers: sums are exact
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "window", "padding"),
+    [((5, 7), (2, 2), ((0, 0),) * 2), ((5, 4), (3, 2), ((1, 2), (2, 1))), ((7,), (3,), ((0, 0),))],
+)
+def test_gradients_in_blocks_are_those_of_the_spread_out_sum(sizes, window, padding):
+    windows = Windows.of((2, *sizes, 3), window, window, padding)
+    rng = np.random.default_rng(0)
+    index = rng.integers(0, np.prod(window) + 1, (2, *windows.outputs, 3)).astype(np.uint8)
+    dy = rng.standard_normal(index.shape).astype(np.float32)
+    found = pooling._gradient_in_blocks(jnp.asarray(index), jnp.asarray(dy), windows=windows)
+    expected = pooling._gradient(jnp.asarray(index), jnp.asarray(dy), windows=windows)
+    assert found.any()
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_half_precision_gradients_are_summed_in_float32():
