@@ -29,7 +29,11 @@ def add_commands(commands: Any) -> None:
     smaller.add_argument(
         "--time-budget", type=float, help="seconds for all of it: what is left over fits weights"
     )
-    smaller.add_argument("--steps", type=int, default=60, help="of fitting each network")
+    smaller.add_argument(
+        "--steps",
+        type=int,
+        help="of fitting each group's network: none, or 60 with --time-budget; it seldom pays",
+    )
     smaller.add_argument("--group", type=int, default=100, help="most frames of a group")
     smaller.set_defaults(run=_compress)
     back = commands.add_parser(

@@ -27,7 +27,7 @@ def add_command(commands: Any) -> None:
     command.add_argument("videos", type=pathlib.Path, nargs="+")
     command.add_argument("--output", type=pathlib.Path, default=pathlib.Path("rd"), help="folder")
     command.add_argument("--frames", type=int, help="only so many of each video")
-    command.add_argument("--steps", type=int, default=60, help="of fitting each network")
+    command.add_argument("--steps", type=int, default=0, help="of fitting each group's network")
     command.add_argument(
         "--codecs", nargs="+", choices=curves.CODECS, default=curves.CODECS, help="only these"
     )
