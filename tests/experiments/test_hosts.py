@@ -111,9 +111,10 @@ def epochs(run: pathlib.Path) -> list[dict]:
     return [line for line in lines if "val/loss" in line]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize(
+    "killed", [pytest.param(0, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.by_hand)]
+)
 def test_a_lost_host_ends_the_job_and_one_goes_on(command_line, tiny, tmp_path, killed) -> None:
     arguments = ["--config", "cnn_small", *tiny, "--batch_size=3", "--checkpoint_steps=1"]
     arguments += ["--epochs=8", "--optim.learning_rate=1e-4"]
@@ -169,7 +170,7 @@ def test_two_hosts_share_a_search(command_line, tiny, tmp_path) -> None:
     assert {name.split("-")[2] for name in known["done"]} == {"part0of2", "part1of2"}
 
 
-@pytest.mark.slow
+@pytest.mark.by_hand
 @pytest.mark.timeout(900)
 def test_a_search_of_two_hosts_goes_on_with_one(command_line, tiny, tmp_path) -> None:
     arguments = ["--config", "cnn_small", *tiny, "--batch_size=5", "--search.folds", "2"]

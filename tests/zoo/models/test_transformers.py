@@ -185,9 +185,11 @@ KNOWN = [
 SLOW = [("swin3d_t", 0), ("swin3d_t", 2), ("mvit_v1_b", 0), ("mvit_v2_s", 0), ("mvit_v2_s", 1)]
 
 
-def names(*quick):
+def names(*quick, by_hand=()):
     """The small networks, of which all but those named are left to the slow tests."""
-    return [pytest.param(n, marks=() if n in quick else pytest.mark.slow) for n in SMALL]
+    marks = dict.fromkeys(SMALL, pytest.mark.slow)
+    marks |= dict.fromkeys(quick, ()) | dict.fromkeys(by_hand, pytest.mark.by_hand)
+    return [pytest.param(name, marks=marks[name]) for name in SMALL]
 
 
 def key(seed):
@@ -254,7 +256,7 @@ def test_half_precision(name, rebuilt):
     assert 0 < np.linalg.norm(logits - exact) / np.linalg.norm(exact) < 0.05
 
 
-@pytest.mark.parametrize("name", names("videomae_b"))
+@pytest.mark.parametrize("name", names("videomae_b", by_hand=("mvit_v2_s",)))
 def test_training_recomputed_and_not(name, rebuilt):
     variables, x = rebuilt(create(name), name, (2, 4, 32, 32, 3), 3)
     results = []
