@@ -170,7 +170,7 @@ class Mapped(population.Population):
         super().__init__(program, devices, mapped=True)
 
 
-@pytest.mark.slow
+@pytest.mark.by_hand
 def test_a_unit_that_was_filled_up_goes_on_on_other_devices(
     prepared, tmp_path, monkeypatch
 ) -> None:

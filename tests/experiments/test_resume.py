@@ -94,6 +94,7 @@ def test_a_signal_saves_and_says_how_to_go_on(number, alone, command_line, tiny,
     same_result(tmp_path / "run", alone)
 
 
+@pytest.mark.slow
 def test_interrupted_before_the_first_step_there_is_nothing_to_lose(
     command_line, tiny, tmp_path
 ) -> None:
@@ -206,6 +207,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_and_the_run_goes_on_when_there_is_room(
     alone, small_disk, command_line, tiny
 ) -> None:

@@ -256,7 +256,7 @@ def test_half_precision(name, rebuilt):
     assert 0 < np.linalg.norm(logits - exact) / np.linalg.norm(exact) < 0.05
 
 
-@pytest.mark.parametrize("name", names("videomae_b", by_hand=("mvit_v2_s",)))
+@pytest.mark.parametrize("name", names("videomae_b", by_hand=("mvit_v1_b", "mvit_v2_s")))
 def test_training_recomputed_and_not(name, rebuilt):
     variables, x = rebuilt(create(name), name, (2, 4, 32, 32, 3), 3)
     results = []
