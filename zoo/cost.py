@@ -96,7 +96,7 @@ def program_flops(function: Callable[..., Any], *arguments: Any) -> int:
     Arguments are arrays or shapes. Call it within `xla_definitions`: what other implementations of
     an operator do is not seen.
     """
-    return _flops(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return 2 * multiply_accumulates(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 @contextlib.contextmanager
@@ -113,8 +113,11 @@ def xla_definitions() -> Iterator[None]:
             os.environ["ZOO_KERNELS"] = before
 
 
-def _flops(program: Any) -> int:
-    """What the equations of a jaxpr count, those of the programs inside them included."""
+def multiply_accumulates(program: Any, *, alone: bool = False) -> int:
+    """Those of a jaxpr's convolutions and products, and of the programs inside it.
+
+    alone: float multiplications that belong to no sum count, too.
+    """
     total = 0
     for equation in program.eqns:
         operator, parameters = equation.primitive.name, equation.params
@@ -123,15 +126,22 @@ def _flops(program: Any) -> int:
             kernel = equation.invars[1].aval.shape
             out_features = parameters["dimension_numbers"].rhs_spec[0]
             window = math.prod(kernel) // kernel[out_features]
-            total += 2 * math.prod(equation.outvars[0].aval.shape) * window
+            total += math.prod(equation.outvars[0].aval.shape) * window
         elif operator == "dot_general":
             (contracted, _), _ = parameters["dimension_numbers"]
             terms = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-            total += 2 * math.prod(equation.outvars[0].aval.shape) * terms
+            total += math.prod(equation.outvars[0].aval.shape) * terms
+        elif operator == "mul" and alone:
+            product = equation.outvars[0].aval
+            total += math.prod(product.shape) * jnp.issubdtype(product.dtype, jnp.floating)
         elif operator == "cond":
-            total += max(_flops(branch.jaxpr) for branch in parameters["branches"])
+            total += max(
+                multiply_accumulates(branch.jaxpr, alone=alone) for branch in parameters["branches"]
+            )
         else:
-            inner = sum(_flops(inside) for inside in _programs(parameters))
+            inner = sum(
+                multiply_accumulates(inside, alone=alone) for inside in _programs(parameters)
+            )
             total += inner * (parameters["length"] if operator == "scan" else 1)
     return total
 

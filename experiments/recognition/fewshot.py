@@ -86,7 +86,6 @@ def fit(config: Config, clips: np.ndarray, labels: np.ndarray) -> tuple[Any, Any
 def embeddings(config: Config, variables: Any, clips: np.ndarray) -> np.ndarray:
     """float32 [n d] of length 1: the network without its last layer."""
     params = {name: part for name, part in variables["params"].items() if name != "head"}
-    # Two classes or none: the layers below the last are the same.
     model = registry.create_model(config.model.name, num_classes=0)
 
     @jax.jit
@@ -140,14 +139,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     config = configs.CONFIGS["cnn_small_shift"]
-    config = dataclasses.replace(
-        config, epochs=chosen.epochs, seed=chosen.seed,
-        data=dataclasses.replace(
-            config.data, size=chosen.size, decode_size=chosen.size + chosen.size // 8
-        ),
-    )  # fmt: skip
-    held = held_out(chosen.held)
+    try:
+        config = dataclasses.replace(
+            config, epochs=chosen.epochs, seed=chosen.seed,
+            data=dataclasses.replace(
+                config.data, size=chosen.size, decode_size=chosen.size + chosen.size // 8
+            ),
+        )  # fmt: skip
+        held = held_out(chosen.held)
+    except ValueError as error:
+        parser.error(str(error))
+    if not 1 <= chosen.shots < chosen.test_clips:
+        parser.error(f"--shots {chosen.shots} leave none of {chosen.test_clips} --test-clips over")
+    if chosen.draws < 1:
+        parser.error(f"--draws is {chosen.draws}: set 1 or more")
     seen = tuple(motion for motion in MOTIONS if motion not in held)
+    if len(seen) * chosen.clips < config.batch_size:
+        parser.error(f"--clips {chosen.clips} of {len(seen)} motions fill no batch")
     print(f"trained on {', '.join(seen)}; held out: {', '.join(held)}", flush=True)
     started = time.process_time()
     before, after = fit(config, *clips_of(seen, "train", chosen.clips, config))

@@ -24,6 +24,8 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=512)
     parser.add_argument("--queries", type=int, default=100)
     chosen = parser.parse_args()
+    if chosen.rows < _WINDOWS or min(chosen.dimensions, chosen.queries) < 1:
+        parser.error(f"give {_WINDOWS} or more --rows, and 1 or more of the others")
     rng = np.random.default_rng(0)
     times = np.arange(_WINDOWS)[:, None] + np.array([0.0, 1.0])
     with tempfile.TemporaryDirectory() as folder:

@@ -235,7 +235,7 @@ def test_a_member_trained_in_another_unit_is_not_trained_again(
             trained.append(one)
 
         def run(self) -> None:
-            pass
+            """Trains nothing."""
 
     monkeypatch.setattr(grid, "Training", Recorded)
     (group,) = searching.plan.groups

@@ -76,3 +76,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_freed_memory_is_kept_unless_the_user_tunes_malloc():
     assert int(python(FAULTS)) < 100
     assert int(python(FAULTS, MALLOC_TRIM_THRESHOLD_="131072")) > 100
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt belongs to glibc")
+def test_large_blocks_are_given_back_where_that_is_asked_for():
+    level = "import kernels; kernels.environment.return_large_blocks()\n"
+    assert int(python(level + FAULTS)) > 100

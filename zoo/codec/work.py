@@ -1,13 +1,13 @@
 """Multiply-accumulates of decoding, counted in the compiled programs that it really calls."""
 
 import contextlib
-import math
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import numpy as np
+
+from zoo import cost
 
 _Compiled: type = type(jax.jit(lambda: None))
 
@@ -53,37 +53,7 @@ def _total(calls: list[tuple[Any, tuple, dict]]) -> int:
     for function, arguments, keywords in calls:
         key = f"{id(function)} {arguments} {keywords}"
         if key not in known:
-            known[key] = _multiplications(function.trace(*arguments, **keywords).jaxpr.jaxpr)
+            program = function.trace(*arguments, **keywords).jaxpr.jaxpr
+            known[key] = cost.multiply_accumulates(program, alone=True)
         total += known[key]
     return total
-
-
-def _multiplications(program: Any) -> int:
-    total = 0
-    for equation in program.eqns:
-        operator, parameters = equation.primitive.name, equation.params
-        output = equation.outvars[0].aval
-        if operator == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
-            features = parameters["dimension_numbers"].rhs_spec[0]
-            total += math.prod(output.shape) * math.prod(kernel) // kernel[features]
-        elif operator == "dot_general":
-            (contracted, _), _ = parameters["dimension_numbers"]
-            terms = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-            total += math.prod(output.shape) * terms
-        elif operator == "mul" and np.issubdtype(output.dtype, np.floating):
-            total += math.prod(output.shape)
-        elif operator == "cond":
-            total += max(_multiplications(branch.jaxpr) for branch in parameters["branches"])
-        else:
-            inner = sum(_multiplications(inside) for inside in _inside(parameters))
-            total += inner * (parameters["length"] if operator == "scan" else 1)
-    return total
-
-
-def _inside(parameters: dict[str, Any]) -> Iterator[Any]:
-    for value in parameters.values():
-        for part in value if isinstance(value, tuple | list) else (value,):
-            part = getattr(part, "jaxpr", part)
-            if hasattr(part, "eqns"):
-                yield part

@@ -57,7 +57,6 @@ def _analyze(chosen: argparse.Namespace) -> int:
         from zoo.tasks.analyze import Analyze
 
         environment.return_large_blocks()  # A long film has to need no more than a short one.
-
         made: list[Any] = [Analyze()]
         if chosen.complexity:
             from zoo.tasks.complexity import MeasureComplexity
